@@ -1,0 +1,234 @@
+"""The values everything else passes around: frozen, made of the standard library alone.
+
+They know no driver, no clock, no configuration file and no HTTP. A probe makes a `Reading`, the schedule wraps it in a
+`Run`, the state turns runs into a `Snapshot`, and health and exposition read the snapshot.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+CHECK = "check"
+"""The name of the collector that decides a probe's status."""
+
+
+class Reason(StrEnum):
+    """Why a check was not healthy: a closed set, safe as a label value and in a health body."""
+
+    TIMEOUT = "timeout"
+    REFUSED = "refused"
+    RESET = "reset"
+    UNREACHABLE = "unreachable"
+    DNS = "dns"
+    TLS = "tls"
+    AUTH = "auth"
+    FORBIDDEN = "forbidden"
+    PROTOCOL = "protocol"
+    OVERLOAD = "overload"
+    NOT_READY = "not_ready"
+    BLOCKED = "blocked"
+    HTTP_STATUS = "http_status"
+    RATE_LIMITED = "rate_limited"
+    ASSERTION = "assertion"
+    SLOW = "slow"
+    UNSUPPORTED = "unsupported"
+    CONFIG = "config"
+    INTERNAL = "internal"
+
+
+class Status(StrEnum):
+    """What a reader of /health is told."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    UNHEALTHY = "unhealthy"
+    UNKNOWN = "unknown"
+
+
+class Outcome(StrEnum):
+    """How one run ended."""
+
+    SUCCESS = "success"
+    DEGRADED = "degraded"
+    FAILURE = "failure"
+    CANCELLED = "cancelled"
+
+
+class CircuitState(StrEnum):
+    """Where a probe's circuit stands."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+    FORCED_OPEN = "forced_open"
+
+
+class Skip(StrEnum):
+    """Why a planned run was passed over."""
+
+    OVERLAP = "overlap"
+    CIRCUIT = "circuit"
+    FORCED = "forced"
+
+
+class Kind(StrEnum):
+    """Type of a metric family, in the words of the text format."""
+
+    GAUGE = "gauge"
+    COUNTER = "counter"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric as declared: `name` is the name as exposed (a counter's includes its `_total`, where it has one).
+
+    `labels` are the names of the labels that its rows carry, in the rows' order; `probe` and static labels are added by
+    the exposition and never stand here.
+    """
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """The value of one histogram row: `counts` are cumulative, one for each of `bounds` (upper-inclusive, rising, without +Inf)."""
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    sum: float
+    count: int
+
+
+Value = int | float | Distribution
+Row = tuple[tuple[str, ...], Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric with its rows: label values in the order of `metric.labels`, and the value. No two rows share label values."""
+
+    metric: Metric
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """Whether something optional can be read from the target, and what would bring it (one line, shown to an operator)."""
+
+    feature: str
+    available: bool
+    cure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one run read.
+
+    `detail` holds small facts for /health (JSON scalars or flat lists of them), never a secret. `degraded` with a `message`
+    says that the target answers but not as it should; 429 and 418 are a reading degraded by `rate_limited`, with
+    `retry_after_seconds` where the server named it, not an error.
+    """
+
+    families: tuple[Family, ...] = ()
+    detail: Mapping[str, object] = field(default_factory=dict)
+    degraded: Reason | None = None
+    message: str | None = None
+    capabilities: tuple[Capability, ...] = ()
+    retry_after_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One finished run of a check or a collector.
+
+    `ended` is monotonic seconds, `ended_at` Unix seconds. `reason` and `message` are None when the outcome is success or
+    cancelled. `reading` is None when nothing was read; a failed run may carry what it did read.
+    """
+
+    collector: str
+    outcome: Outcome
+    ended: float
+    ended_at: float
+    duration_seconds: float
+    reason: Reason | None = None
+    message: str | None = None
+    retries: int = 0
+    reading: Reading | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolUse:
+    """Connections a probe holds to its target right now, and the most it may hold."""
+
+    idle: int
+    used: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class CollectorStatus:
+    """A collector beside the check. `success` is None until a run has ended; moments ending in `_at` are Unix seconds."""
+
+    name: str
+    success: bool | None = None
+    reason: Reason | None = None
+    message: str | None = None
+    last_success: float | None = None
+    last_success_at: float | None = None
+    duration_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitStatus:
+    """Where a circuit stands. `next_attempt` is monotonic seconds, None while closed. A circuit switched off stays closed."""
+
+    state: CircuitState = CircuitState.CLOSED
+    next_attempt: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeStatus:
+    """What is known of one probe. Moments are monotonic seconds, those ending in `_at` Unix seconds; None: it has not happened.
+
+    `status` is the confirmed one, UNKNOWN before the first verdict; `reason` and `message` belong to the last non-healthy
+    check behind it. `failing` is whether the last check failed, confirmed or not. After `overdue` without a further check the
+    status no longer counts.
+    """
+
+    name: str
+    type: str
+    critical: bool = True
+    enabled: bool = True
+    depends_on: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    status: Status = Status.UNKNOWN
+    reason: Reason | None = None
+    message: str | None = None
+    since: float | None = None
+    since_at: float | None = None
+    last_run: float | None = None
+    last_run_at: float | None = None
+    last_success_at: float | None = None
+    duration_seconds: float | None = None
+    failing: bool = False
+    consecutive_failures: int = 0
+    overdue: float = float("inf")
+    circuit: CircuitStatus = CircuitStatus()
+    detail: Mapping[str, object] = field(default_factory=dict)
+    collectors: tuple[CollectorStatus, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything readers see, at one moment. `beat` is the scheduler's last heartbeat (monotonic seconds), `lags` the loop's
+    last lag samples in seconds, newest last. `generation` rises whenever a probe's status changed."""
+
+    generation: int
+    started: float
+    probes: tuple[ProbeStatus, ...]
+    beat: float
+    lags: tuple[float, ...] = ()

@@ -1,0 +1,206 @@
+"""What every probe type has: its settings' common keys, and the few methods the engine calls. Knows no driver."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from exporter.drivers.dns import Resolver
+from exporter.errors import ProbeError
+from exporter.model import Family, Metric, PoolUse, Reading
+from exporter.probes.fields import Count, Duration, Flag, Name, Text
+
+DEFAULT_TIMEOUT_SECONDS = 5.0
+CONFIRM_SECONDS = 5.0
+LONGEST_WAIT_SECONDS = 60.0
+STALE_INTERVALS = 3
+
+RetryPreset = Literal["none", "fast", "quick", "steady", "patient"]
+
+
+class Settings(BaseModel):
+    """Base of every mapping in the configuration: unknown keys are errors, values are frozen, no input is ever echoed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, arbitrary_types_allowed=True)
+
+
+class RetrySettings(Settings):
+    """Attempts within one run: `attempts` in all; waits have full jitter below `initial`, doubled each time up to `max`."""
+
+    attempts: Annotated[Count, Field(ge=1, le=20, description="Attempts in one run, the first included.")] = 3
+    initial: Annotated[Duration, Field(description="Upper bound of the first wait.")] = 0.2
+    max: Annotated[Duration, Field(description="Upper bound of any wait.")] = 1.0
+
+
+class CircuitSettings(Settings):
+    """When a failing probe's schedule is stretched."""
+
+    open_after: Annotated[
+        Count | None,
+        Field(ge=1, description="Failed checks in a row that open the circuit; default max(5, failure_threshold)."),
+    ] = None
+    close_after: Annotated[Count, Field(ge=1, description="Good trials that close it again.")] = 2
+    max_wait: Annotated[
+        Duration | None,
+        Field(description="Longest wait between trials; default max(interval, min(4 x interval, 60s))."),
+    ] = None
+    max_retry_after: Annotated[Duration, Field(description="Longest Retry-After of a target that is obeyed.")] = 3600.0
+
+
+class TlsSettings(Settings):
+    """TLS towards the target. Files are PEM."""
+
+    ca_file: Annotated[Text | None, Field(description="Certificates to trust instead of the system's.")] = None
+    cert_file: Annotated[Text | None, Field(description="Client certificate.")] = None
+    key_file: Annotated[Text | None, Field(description="Key of the client certificate.")] = None
+    server_name: Annotated[Text | None, Field(description="Name to verify and to send as SNI instead of the host.")] = None
+    insecure_skip_verify: Annotated[Flag, Field(description="Accept any certificate.")] = False
+    min_version: Annotated[Literal["TLS12", "TLS13"], Field(description="Lowest protocol version.")] = "TLS12"
+
+
+class PoolSettings(Settings):
+    """Connections to the target: the check owns one, collectors share the rest."""
+
+    size: Annotated[Count, Field(ge=2, le=50, description="Connections, the check's included.")] = 3
+    max_overflow: Annotated[Count, Field(ge=0, le=50, description="Further connections under load.")] = 0
+
+    @property
+    def limit(self) -> int:
+        return self.size + self.max_overflow
+
+
+class ProbeSettings(Settings):
+    """The keys of every probe; a type's own settings extend it. Raw fields are named as in YAML; durations are seconds.
+
+    The properties give what holds after defaults: use them, not the raw field.
+    """
+
+    up: ClassVar[Metric]
+    """The gauge the engine writes on every check: 1, or 0 when it failed."""
+    default_retry: ClassVar[RetryPreset] = "none"
+
+    type: Annotated[Text, Field(description="Type of the target.")]
+    interval: Annotated[Duration, Field(description="Time between checks.")] = 15.0
+    timeout: Annotated[
+        Duration | None, Field(description="Deadline of one whole run, retries included; default min(5s, interval).")
+    ] = None
+    retry: Annotated[RetryPreset | RetrySettings | None, Field(description="A preset, or attempts, initial, max.")] = None
+    circuit: Annotated[
+        CircuitSettings | Literal["on", "off"] | None, Field(description="The circuit; off runs on the plain grid.")
+    ] = "on"
+    failure_threshold: Annotated[Count, Field(ge=1, le=100, description="Checks in a row that confirm a change to worse.")] = 2
+    success_threshold: Annotated[Count, Field(ge=1, le=100, description="Checks in a row that confirm a change to better.")] = 2
+    degraded_after: Annotated[Duration | None, Field(description="A success slower than this is degraded, reason slow.")] = None
+    stale_after: Annotated[
+        Duration | None, Field(description="Age at which a collector's series leave; default 3 x its interval.")
+    ] = None
+    critical: Annotated[Flag, Field(description="Whether a failure makes the aggregate unhealthy.")] = True
+    depends_on: Annotated[tuple[Text, ...], Field(description="Probes that this one's target needs.")] = ()
+    labels: Annotated[dict[str, Text], Field(description="Static labels on every series of the probe.")] = {}
+    aliases: Annotated[tuple[Name, ...], Field(description="Further names under /health/.")] = ()
+    enabled: Annotated[Flag, Field(description="False: shown as unknown, never run.")] = True
+    max_series: Annotated[Count, Field(ge=1, description="Most series of this probe in /metrics.")] = 10000
+    tls: Annotated[TlsSettings | None, Field(description="TLS towards the target.")] = None
+
+    def declared(self) -> tuple[Metric, ...]:
+        """Every metric this configured probe can emit, user-named ones included, `up` too; before any connection."""
+        return (self.up,)
+
+    def connections(self) -> int | None:
+        """The most connections the probe holds to its target, None where it keeps none."""
+        return None
+
+    @property
+    def timeout_seconds(self) -> float:
+        return self.timeout if self.timeout is not None else min(DEFAULT_TIMEOUT_SECONDS, self.interval)
+
+    @property
+    def confirm_seconds(self) -> float:
+        """Wait after a check that contradicts the confirmed status."""
+        return min(self.interval, CONFIRM_SECONDS)
+
+    @property
+    def circuit_settings(self) -> CircuitSettings | None:
+        """The circuit's settings, None when it is off."""
+        if isinstance(self.circuit, CircuitSettings):
+            return self.circuit
+        return CircuitSettings() if self.circuit == "on" else None
+
+    @property
+    def open_after(self) -> int:
+        written = self.circuit_settings.open_after if self.circuit_settings else None
+        return written if written is not None else max(5, self.failure_threshold)
+
+    @property
+    def max_wait_seconds(self) -> float:
+        written = self.circuit_settings.max_wait if self.circuit_settings else None
+        return written if written is not None else max(self.interval, min(4 * self.interval, LONGEST_WAIT_SECONDS))
+
+    def stale_seconds(self, interval_seconds: float) -> float:
+        """Age at which series of a collector with that interval leave /metrics."""
+        return self.stale_after if self.stale_after is not None else STALE_INTERVALS * interval_seconds
+
+
+S = TypeVar("S", bound=ProbeSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class Collector:
+    """Something read beside the check, on its own schedule and under its own deadline, one run at a time."""
+
+    name: str
+    interval_seconds: float
+    timeout_seconds: float
+    run: Callable[[], Awaitable[Reading]]
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What a probe shares with the rest of the process. `instance` names what we leave on brokers."""
+
+    instance: str
+    resolver: Resolver
+
+
+class Probe(ABC, Generic[S]):
+    """One configured target. Methods raise ProbeError, or a driver's own exception, which the engine hands to `translate`."""
+
+    def __init__(self, name: str, settings: S, runtime: Runtime) -> None:
+        self.name = name
+        self.settings = settings
+        self.runtime = runtime
+
+    @abstractmethod
+    async def check(self) -> Reading:
+        """Decides status, circuit and the up series; connects when it must, on a connection of its own."""
+
+    def collectors(self) -> tuple[Collector, ...]:
+        """What is read beside the check; they rest while the circuit is open. The same names for the life of the probe."""
+        return ()
+
+    async def listen(self, wake: Callable[[], None]) -> None:
+        """Runs for ever beside the check, restarted 1 s after it ends; `wake()` asks for a check now. Listening is optional."""
+
+    def counters(self) -> tuple[int, tuple[Family, ...]]:
+        """What listening counted, with a version that rises on each change; read at snapshot; never stale."""
+        return (0, ())
+
+    def pool(self) -> PoolUse | None:
+        """Connections held right now, None where none are kept."""
+        return None
+
+    def drop(self, collector: str) -> None:
+        """Aborts the connections that a run of `collector` (CHECK for the check) holds, and idle ones it has made doubtful.
+
+        Called by the engine after a timeout, a cancel or any doubt; returns at once, never raises.
+        """
+
+    async def aclose(self) -> None:
+        """Ends all connections; called once, after the last run."""
+
+    @staticmethod
+    @abstractmethod
+    def translate(error: Exception) -> ProbeError | None:
+        """The ProbeError for a driver's exception; None for our own bug, which becomes reason internal."""

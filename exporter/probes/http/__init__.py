@@ -1,0 +1,1 @@
+"""HTTP: one request decides; its phases, its status and its certificate are the series."""

@@ -1,0 +1,80 @@
+"""Values that never print, and the redaction of text that may hold one. Knows nothing of where secrets come from."""
+
+import re
+from collections.abc import Iterable
+from urllib.parse import quote
+
+HIDDEN = "…"
+
+
+class Secret:
+    """A string that shows as `…` in every format; `reveal()` gives the value to the driver that needs it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return HIDDEN
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return HIDDEN
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._value))
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __reduce__(self) -> str:
+        raise TypeError("a secret is never pickled")
+
+
+# userinfo of a URL: everything between `//` and the last `@` before the path
+_USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")
+_QUERY = re.compile(r"(?<=[^\s?])\?[^\s'\"<>]*=[^\s'\"<>]*")
+_ASSIGNED = re.compile(r"(?i)\b(password|passwd|pwd|secret|token|authorization|api[-_]?key)(\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|\S+)")
+_SHORTEST = 4  # a shorter known secret would blank out ordinary words
+
+
+class Redactor:
+    """Blanks known secrets, URL userinfo, query strings and `password=…` in text. Frozen once made."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self, secrets: Iterable[Secret] = ()) -> None:
+        values = {secret.reveal() for secret in secrets}
+        values |= {quote(value, safe="") for value in values}
+        known = sorted((value for value in values if len(value) >= _SHORTEST), key=len, reverse=True)
+        self._known = re.compile("|".join(map(re.escape, known))) if known else None
+
+    def clean(self, text: str) -> str:
+        """The text with everything secret replaced by `…`."""
+        if self._known is not None:
+            text = self._known.sub(HIDDEN, text)
+        text = _USERINFO.sub(f"{HIDDEN}@", text)
+        text = _QUERY.sub(f"?{HIDDEN}", text)
+        return _ASSIGNED.sub(rf"\1\2{HIDDEN}", text)
+
+
+_QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
+
+
+def without_literals(text: str) -> str:
+    """A server's message with quoted literals replaced by `…`: they can hold a row (`Key (email)=('a@b')`)."""
+    return _QUOTED.sub(HIDDEN, text)
+
+
+def one_line(text: str, length: int) -> str:
+    """The text on one line, control characters gone, at most `length` characters."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= length else line[: length - 1] + HIDDEN
