@@ -223,12 +223,62 @@ class ProbeStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """One family as one run read it. `run` numbers the reading, so equal numbers mean equal rows. Leaves /metrics at `until`
+    (monotonic seconds; infinite for what never goes stale)."""
+
+    collector: str
+    run: int
+    family: Family
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeTally:
+    """What /metrics tells of one probe beside its status. `version` rises on every change of anything but `blocks`' `until`.
+
+    `labels` are the static labels of its series, `probe` first. Mappings hold every key of their closed set from the start,
+    but for `failures`, which holds a reason from its first time on. `next_attempt_at` is Unix seconds, None while closed.
+    """
+
+    name: str
+    version: int
+    labels: tuple[tuple[str, str], ...]
+    interval_seconds: float
+    runs: Mapping[Outcome, int]
+    failures: Mapping[Reason, int]
+    retries: int
+    skipped: Mapping[Skip, int]
+    abandoned: int
+    durations: Distribution
+    series: int
+    dropped: int
+    transitions: Mapping[tuple[CircuitState, CircuitState], int]
+    next_attempt_at: float | None
+    pool: PoolUse | None
+    capabilities: tuple[tuple[str, bool], ...]
+    up: bool | None
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """How the last attempt to load a configuration went; `at` is the last success, Unix seconds."""
+
+    successful: bool
+    at: float
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything readers see, at one moment. `beat` is the scheduler's last heartbeat (monotonic seconds), `lags` the loop's
-    last lag samples in seconds, newest last. `generation` rises whenever a probe's status changed."""
+    last lag samples in seconds, newest last. `generation` rises whenever a verdict may have changed."""
 
     generation: int
     started: float
     probes: tuple[ProbeStatus, ...]
     beat: float
     lags: tuple[float, ...] = ()
+    tallies: tuple[ProbeTally, ...] = ()
+    reload: Reload = Reload(successful=True, at=0.0)

@@ -1,0 +1,156 @@
+"""One task per probe runs its check on the grid, as its circuit allows; one per collector beside it.
+
+Times are the event loop's. What happened goes to the state; nothing here is read by anyone but the schedule.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from exporter.circuit import Circuit, Transition, Verdict
+from exporter.model import CircuitStatus, Outcome, Reason, Run, Skip
+from exporter.schedule.plan import first, next_slot, slots_between
+from exporter.schedule.run import Runner
+from exporter.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds: `confirm_seconds` is the wait while a change is pending, `stale_seconds` the age at which series leave."""
+
+    interval_seconds: float
+    stale_seconds: float
+    confirm_seconds: float = 0.0
+
+
+class CheckLoop:
+    """The check of one probe, for ever. `checked` is called after every check that was recorded."""
+
+    def __init__(
+        self, runner: Runner, timing: Timing, circuit: Circuit | None, state: State, checked: Callable[[str], None]
+    ) -> None:
+        self.name = runner.job.probe
+        self.collecting = asyncio.Event()
+        self._runner = runner
+        self._timing = timing
+        self._circuit = circuit
+        self._state = state
+        self._checked = checked
+        self._woken = asyncio.Event()
+        self._planned = 0.0
+        self._ended = 0.0
+        self._pending = False
+
+    async def run(self) -> None:
+        """Returns never; cancelled, it ends within a little more than a second."""
+        loop = asyncio.get_running_loop()
+        self._plan(first(self.name, loop.time()))
+        while True:
+            await self._wait()
+            began = loop.time()
+            self._begin_trial(began)
+            await self._runner.run(self._record, retries=self._closed)
+            self._skip(Skip.OVERLAP, began, loop.time())
+            self._plan(self._next(loop.time()))
+
+    def wake(self) -> None:
+        """Asks for a check now: at most one per confirm_interval, and not against an open circuit."""
+        if self._closed:
+            self._planned = min(self._planned, self._ended + self._timing.confirm_seconds)
+            self._woken.set()
+
+    def trial(self, at: float) -> None:
+        """Brings the trial of an open circuit forward to `at`: what it depends on has recovered."""
+        if self._circuit is not None and not self._closed:
+            self._circuit.trial(at)
+            self._plan(self._circuit.next_attempt)
+            self._woken.set()
+
+    @property
+    def _closed(self) -> bool:
+        return self._circuit is None or self._circuit.closed
+
+    async def _wait(self) -> None:
+        """Until the planned moment, which may move meanwhile."""
+        loop = asyncio.get_running_loop()
+        while loop.time() < self._planned:
+            self._woken.clear()
+            try:
+                async with asyncio.timeout_at(self._planned):
+                    await self._woken.wait()
+            except TimeoutError:
+                return
+
+    def _begin_trial(self, now: float) -> None:
+        if self._circuit is not None and not self._closed:
+            self._skip(Skip.CIRCUIT, self._ended, now)
+            self._moved(self._circuit.begin(now))
+
+    def _record(self, run: Run) -> None:
+        self._ended = run.ended
+        self._pending = self._state.record(self.name, run, self._timing.stale_seconds)
+        if self._circuit is not None:
+            retry_after = run.reading.retry_after_seconds if run.reading else None
+            self._moved(self._circuit.record(verdict(run), run.ended, self._runner.tools.rng, retry_after))
+        self._plan(self._next(run.ended))
+        if self._closed:
+            self.collecting.set()
+        self._checked(self.name)
+
+    def _next(self, now: float) -> float:
+        if self._circuit is not None and not self._closed:
+            return self._circuit.next_attempt
+        if self._pending:
+            return self._ended + self._timing.confirm_seconds
+        return next_slot(self.name, self._timing.interval_seconds, now)
+
+    def _plan(self, planned: float) -> None:
+        self._planned = planned
+        status = self._circuit.status if self._circuit is not None else CircuitStatus()
+        in_seconds = planned - asyncio.get_running_loop().time()
+        attempt_at = None if status.next_attempt is None else self._runner.tools.wall() + in_seconds
+        self._state.plan(self.name, planned, status, attempt_at)
+
+    def _skip(self, reason: Skip, start: float, end: float) -> None:
+        passed = slots_between(self.name, self._timing.interval_seconds, start, end)
+        if passed:
+            self._state.skipped(self.name, reason, passed)
+
+    def _moved(self, transition: Transition | None) -> None:
+        if transition is not None:
+            self._state.moved(self.name, transition)
+        if not self._closed:
+            self.collecting.clear()
+
+
+def verdict(run: Run) -> Verdict:
+    """What a check means to the circuit."""
+    if run.outcome is Outcome.CANCELLED or run.reason is Reason.INTERNAL:
+        return Verdict.NEUTRAL
+    if run.reason is Reason.RATE_LIMITED:
+        return Verdict.LIMITED
+    failed = run.outcome is Outcome.FAILURE and run.reason is not Reason.ASSERTION
+    return Verdict.FAILED if failed else Verdict.ANSWERED
+
+
+class CollectorLoop:
+    """One collector of one probe, for ever; rests until a first check has ended, and while the circuit is not closed."""
+
+    def __init__(self, runner: Runner, timing: Timing, may_collect: asyncio.Event, state: State) -> None:
+        self._runner = runner
+        self._timing = timing
+        self._may_collect = may_collect
+        self._state = state
+
+    async def run(self) -> None:
+        """Returns never; cancelled, it ends within a little more than a second."""
+        loop = asyncio.get_running_loop()
+        job = self._runner.job
+        while True:
+            await self._may_collect.wait()
+            await self._runner.run(self._record)
+            slot = next_slot(f"{job.probe}/{job.name}", self._timing.interval_seconds, loop.time())
+            await asyncio.sleep(slot - loop.time())
+
+    def _record(self, run: Run) -> None:
+        self._state.record(self._runner.job.probe, run, self._timing.stale_seconds)

@@ -1,0 +1,177 @@
+"""One run of a check or a collector, from its start to its record: attempts, deadline, and what becomes of the task.
+
+Whatever a driver, a server or a resolver does, the run is recorded at its deadline; its task is cancelled, its connection
+aborted, and a task that outlives its cancellation by a second is abandoned and counted.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from random import Random
+from traceback import extract_tb
+
+from exporter import phase
+from exporter.errors import MESSAGE_LENGTH, ProbeError
+from exporter.model import Outcome, Reading, Reason, Run
+from exporter.retry import PRESETS, RetryPolicy, retrying
+from exporter.secret import Redactor, one_line
+
+log = logging.getLogger(__name__)
+
+CANCEL_AGAIN_SECONDS = 0.2
+ABANDON_SECONDS = 1.0
+
+NO_RETRY = PRESETS["none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is run: `name` of the collector (CHECK for the check), its deadline, and how to let go of what it holds."""
+
+    probe: str
+    name: str
+    timeout_seconds: float
+    work: Callable[[], Awaitable[Reading]]
+    translate: Callable[[Exception], ProbeError | None]
+    drop: Callable[[str], None]
+    retry: RetryPolicy = NO_RETRY
+    degraded_after_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What every run is given: the wall clock, randomness, redaction, and where an abandoned task is counted."""
+
+    wall: Callable[[], float]
+    rng: Random
+    redactor: Redactor
+    abandoned: Callable[[str, "asyncio.Task[object]"], None]
+
+
+@dataclass(slots=True)
+class Attempts:
+    """The attempts of one run so far; mutable, owned by the run. `deadline` is in the loop's seconds."""
+
+    deadline: float
+    retries: int = 0
+
+
+class Runner:
+    """Runs one job again and again, never twice at a time."""
+
+    def __init__(self, job: Job, tools: Tools) -> None:
+        self.job = job
+        self.tools = tools
+        self._with_retries = retrying(self._attempt, job.retry, tools.rng, _may_wait)
+
+    async def run(self, record: Callable[[Run], None], *, retries: bool = True) -> None:
+        """One run. `record` is called once, at the latest at the deadline; this returns when the task has ended or is abandoned.
+
+        Cancelled, it lets go of the connection, gives the task its second, and records the run as cancelled.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        attempts = Attempts(began + self.job.timeout_seconds)
+        phases = phase.begin()
+        work = self._with_retries if retries else self._attempt
+        task = loop.create_task(_as_coroutine(work(attempts)), name=f"{self.job.probe}/{self.job.name}")
+        try:
+            await asyncio.wait((task,), timeout=self.job.timeout_seconds)
+        except asyncio.CancelledError:
+            self.job.drop(self.job.name)
+            record(self._ended(Outcome.CANCELLED, began, attempts))
+            await self._let_go(task)
+            raise
+        if task.done():
+            record(self._finished(task, began, attempts))
+            return
+        record(self._overdue(phases, began, attempts))
+        self.job.drop(self.job.name)
+        await self._let_go(task)
+
+    async def _attempt(self, attempts: Attempts) -> Reading:
+        try:
+            return await self.job.work()
+        except ProbeError:
+            raise
+        except Exception as error:
+            known = self.job.translate(error)
+            if known is None:
+                raise
+            raise known from error
+
+    def _ended(self, outcome: Outcome, began: float, attempts: Attempts) -> Run:
+        ended = asyncio.get_running_loop().time()
+        return Run(
+            collector=self.job.name,
+            outcome=outcome,
+            ended=ended,
+            ended_at=self.tools.wall(),
+            duration_seconds=ended - began,
+            retries=attempts.retries,
+        )
+
+    def _finished(self, task: "asyncio.Task[Reading]", began: float, attempts: Attempts) -> Run:
+        if task.cancelled():  # by the driver's own doing
+            return self._ended(Outcome.CANCELLED, began, attempts)
+        error = task.exception()
+        if error is None:
+            return self._succeeded(task.result(), began, attempts)
+        self.job.drop(self.job.name)
+        if not isinstance(error, ProbeError):
+            error = self._internal(error)
+        return self._failed(error.reason, error.message, began, attempts, error.reading)
+
+    def _succeeded(self, reading: Reading, began: float, attempts: Attempts) -> Run:
+        run = replace(self._ended(Outcome.SUCCESS, began, attempts), reading=reading)
+        if reading.degraded is not None:
+            return replace(run, outcome=Outcome.DEGRADED, reason=reading.degraded, message=self._safe(reading.message or ""))
+        limit = self.job.degraded_after_seconds
+        if limit is not None and run.duration_seconds > limit:
+            message = f"took {run.duration_seconds * 1000:.0f}ms, degraded after {limit * 1000:.0f}ms"
+            return replace(run, outcome=Outcome.DEGRADED, reason=Reason.SLOW, message=message)
+        return run
+
+    def _overdue(self, phases: phase.Phases, began: float, attempts: Attempts) -> Run:
+        what, reason = phases.innermost
+        within = f"no answer within {self.job.timeout_seconds:g}s"
+        return self._failed(reason, f"{what}: {within}" if what else within, began, attempts, None)
+
+    def _failed(self, reason: Reason, message: str, began: float, attempts: Attempts, reading: Reading | None) -> Run:
+        run = self._ended(Outcome.FAILURE, began, attempts)
+        return replace(run, reason=reason, message=self._safe(message), reading=reading)
+
+    def _internal(self, error: BaseException) -> ProbeError:
+        """An exception nobody expected: told by its class and place, never by its text, which may hold anything."""
+        frames = extract_tb(error.__traceback__)
+        place = f" at {frames[-1].name}:{frames[-1].lineno}" if frames else ""
+        log.error("%s/%s: unexpected %s%s; please report it", self.job.probe, self.job.name, type(error).__name__, place)
+        return ProbeError(Reason.INTERNAL, f"unexpected {type(error).__name__}{place}")
+
+    def _safe(self, message: str) -> str:
+        return one_line(self.tools.redactor.clean(message), MESSAGE_LENGTH)
+
+    async def _let_go(self, task: "asyncio.Task[Reading]") -> None:
+        """Cancels the task again and again for a second: some drivers swallow a cancel. Then it is abandoned, and counted."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + ABANDON_SECONDS
+        while not task.done() and loop.time() < until:
+            task.cancel()
+            await asyncio.wait((task,), timeout=CANCEL_AGAIN_SECONDS)
+        if not task.done():
+            self.tools.abandoned(self.job.probe, task)
+        elif not task.cancelled():
+            task.exception()  # seen: it came too late to count
+
+
+def _may_wait(attempts: Attempts, seconds: float) -> bool:
+    """A wait that would pass the deadline is not begun; each that is begun ends in another attempt, and counts as a retry."""
+    if asyncio.get_running_loop().time() + seconds >= attempts.deadline:
+        return False
+    attempts.retries += 1
+    return True
+
+
+async def _as_coroutine(work: Awaitable[Reading]) -> Reading:
+    return await work

@@ -1,0 +1,267 @@
+"""Everything known of one probe: its verdict, its tallies, its series. Knows no clock: moments are passed in."""
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import accumulate
+
+from exporter.circuit import LEGAL, Transition
+from exporter.health import confirm
+from exporter.model import (
+    CHECK,
+    CircuitStatus,
+    CollectorStatus,
+    Distribution,
+    Family,
+    Metric,
+    Outcome,
+    PoolUse,
+    ProbeStatus,
+    ProbeTally,
+    Reason,
+    Run,
+    Skip,
+    Status,
+)
+from exporter.state.series import Series
+
+DURATION_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+OVERDUE_INTERVALS = 2
+
+_STATUS = {Outcome.SUCCESS: Status.HEALTHY, Outcome.DEGRADED: Status.DEGRADED, Outcome.FAILURE: Status.UNHEALTHY}
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What the state must know of a probe beforehand. Seconds; `labels` are its static labels, `probe` first."""
+
+    name: str
+    type: str
+    up: Metric
+    labels: tuple[tuple[str, str], ...]
+    interval_seconds: float
+    timeout_seconds: float
+    failure_threshold: int = 2
+    success_threshold: int = 2
+    max_series: int = 10_000
+    critical: bool = True
+    enabled: bool = True
+    depends_on: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    connections: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What a running probe is asked for at each snapshot."""
+
+    pool: Callable[[], PoolUse | None]
+    counters: Callable[[], tuple[int, tuple[Family, ...]]]
+
+
+class Verdict:
+    """The confirmed status of one probe and what stands behind it; mutable."""
+
+    def __init__(self, failure_threshold: int, success_threshold: int) -> None:
+        self.status = Status.UNKNOWN
+        self.since: float | None = None
+        self.since_at: float | None = None
+        self.last: Run | None = None
+        self.last_success_at: float | None = None
+        self.failures_in_a_row = 0
+        self._thresholds = (failure_threshold, success_threshold)
+        self._checks: deque[Status] = deque(maxlen=max(self._thresholds))
+        self._why: dict[Status, tuple[Reason | None, str | None]] = {}
+
+    def add(self, run: Run) -> bool:
+        """Takes in a check that was not cancelled; returns whether it contradicts the confirmed status."""
+        check = _STATUS[run.outcome]
+        self.last = run
+        self.failures_in_a_row = self.failures_in_a_row + 1 if check is Status.UNHEALTHY else 0
+        if check is not Status.UNHEALTHY:
+            self.last_success_at = run.ended_at
+        if check is not Status.HEALTHY:
+            self._why[check] = (run.reason, run.message)
+        self._checks.append(check)
+        limited = run.reason is Reason.RATE_LIMITED
+        confirmed = Status.DEGRADED if limited else confirm(self.status, tuple(self._checks), *self._thresholds)
+        if confirmed is not self.status:
+            self.status, self.since, self.since_at = confirmed, run.ended, run.ended_at
+        return check is not confirmed
+
+    @property
+    def why(self) -> tuple[Reason | None, str | None]:
+        """Reason and message of the last non-healthy check behind the status."""
+        if self.status is Status.UNKNOWN and self.last is not None:
+            return self.last.reason, self.last.message
+        return self._why.get(self.status, (None, None))
+
+
+class Tallies:
+    """What is counted of one probe since it was added; mutable."""
+
+    def __init__(self) -> None:
+        self.runs = dict.fromkeys(Outcome, 0)
+        self.failures: dict[Reason, int] = {}
+        self.retries = 0
+        self.skipped = dict.fromkeys(Skip, 0)
+        self.abandoned = 0
+        self.transitions: dict[Transition, int] = dict.fromkeys(LEGAL, 0)
+        self._buckets = [0] * (len(DURATION_BOUNDS) + 1)
+        self._duration_sum = 0.0
+
+    def add(self, run: Run) -> None:
+        """Counts a check; a cancelled one has no duration worth telling."""
+        self.runs[run.outcome] += 1
+        self.retries += run.retries
+        if run.outcome is Outcome.CANCELLED:
+            return
+        self._buckets[bisect_left(DURATION_BOUNDS, run.duration_seconds)] += 1
+        self._duration_sum += run.duration_seconds
+        if run.outcome is Outcome.FAILURE and run.reason is not None:
+            self.failures[run.reason] = self.failures.get(run.reason, 0) + 1
+
+    @property
+    def durations(self) -> Distribution:
+        cumulative = tuple(accumulate(self._buckets))
+        return Distribution(DURATION_BOUNDS, cumulative[:-1], self._duration_sum, cumulative[-1])
+
+
+class Record:
+    """One probe. Written by `State` alone; `views()` gives frozen values, made anew only after a change."""
+
+    def __init__(self, watched: Watched, now: float) -> None:
+        self.watched = watched
+        self.live: Live | None = None
+        self.verdict = Verdict(watched.failure_threshold, watched.success_threshold)
+        self.tallies = Tallies()
+        self._series = Series(watched.max_series)
+        self._circuit = CircuitStatus()
+        self._next_attempt_at: float | None = None
+        self._detail: dict[str, object] = {}
+        self._collectors: dict[str, CollectorStatus] = {}
+        self._version = 0
+        self._seen: tuple[int, PoolUse | None] | None = None
+        self._views: tuple[ProbeStatus, ProbeTally] | None = None
+        self.plan(now, self._circuit, None)
+
+    def plan(self, planned: float, circuit: CircuitStatus, next_attempt_at: float | None) -> None:
+        """The next check is planned for `planned`: it is overdue when none has ended long after."""
+        watched = self.watched
+        self._circuit, self._next_attempt_at = circuit, next_attempt_at
+        self._overdue = planned + watched.timeout_seconds + OVERDUE_INTERVALS * watched.interval_seconds
+        self.touch()
+
+    def touch(self) -> None:
+        """Something a reader sees has changed."""
+        self._version += 1
+        self._views = None
+
+    def add_collector(self, name: str) -> None:
+        self._collectors.setdefault(name, CollectorStatus(name))
+        self.touch()
+
+    def add_check(self, run: Run, stale_seconds: float) -> bool:
+        """Takes in a check; returns whether it contradicts the confirmed status."""
+        self.touch()
+        self.tallies.add(run)
+        if run.outcome is Outcome.CANCELLED:
+            return False
+        good = run.outcome is not Outcome.FAILURE
+        if run.reading is not None:
+            self._detail = {**({} if good else self._detail), **run.reading.detail}
+            self._series.take(CHECK, run.reading, run.ended + stale_seconds, complete=good)
+        self._series.take_up(self.watched.up, int(good))
+        return self.verdict.add(run)
+
+    def add_collected(self, run: Run, stale_seconds: float) -> None:
+        """Takes in a collector's run; one that was cancelled leaves no trace."""
+        if run.outcome is Outcome.CANCELLED:
+            return
+        self.touch()
+        good = run.outcome is not Outcome.FAILURE
+        before = self._collectors[run.collector]
+        self._collectors[run.collector] = CollectorStatus(
+            run.collector,
+            success=good,
+            reason=run.reason,
+            message=run.message,
+            last_success=run.ended if good else before.last_success,
+            last_success_at=run.ended_at if good else before.last_success_at,
+            duration_seconds=run.duration_seconds,
+        )
+        if run.reading is not None:
+            self._series.take(run.collector, run.reading, run.ended + stale_seconds, complete=good)
+
+    @property
+    def standing(self) -> tuple[Status, bool]:
+        """What the verdicts of this probe and of those that depend on it follow from: confirmed status, and last check failed."""
+        return self.verdict.status, self.verdict.failures_in_a_row > 0
+
+    def views(self) -> tuple[ProbeStatus, ProbeTally]:
+        """What readers see of the probe now; what its listener has counted is taken over first."""
+        if self.live is not None:
+            version, families = self.live.counters()
+            seen = (version, self.live.pool())
+            if seen != self._seen:
+                self._seen = seen
+                self._series.take_counters(version, families)
+                self.touch()
+        if self._views is None:
+            self._views = (self._status(), self._tally())
+        return self._views
+
+    def _status(self) -> ProbeStatus:
+        watched, verdict, last = self.watched, self.verdict, self.verdict.last
+        reason, message = verdict.why
+        return ProbeStatus(
+            name=watched.name,
+            type=watched.type,
+            critical=watched.critical,
+            enabled=watched.enabled,
+            depends_on=watched.depends_on,
+            aliases=watched.aliases,
+            status=verdict.status,
+            reason=reason,
+            message=message,
+            since=verdict.since,
+            since_at=verdict.since_at,
+            last_run=last.ended if last else None,
+            last_run_at=last.ended_at if last else None,
+            last_success_at=verdict.last_success_at,
+            duration_seconds=last.duration_seconds if last else None,
+            failing=verdict.failures_in_a_row > 0,
+            consecutive_failures=verdict.failures_in_a_row,
+            overdue=self._overdue,
+            circuit=self._circuit,
+            detail=self._detail,
+            collectors=tuple(self._collectors.values()),
+        )
+
+    def _tally(self) -> ProbeTally:
+        watched, tallies, series = self.watched, self.tallies, self._series
+        return ProbeTally(
+            name=watched.name,
+            version=self._version,
+            labels=watched.labels,
+            interval_seconds=watched.interval_seconds,
+            runs=dict(tallies.runs),
+            failures=dict(tallies.failures),
+            retries=tallies.retries,
+            skipped=dict(tallies.skipped),
+            abandoned=tallies.abandoned,
+            durations=tallies.durations,
+            series=series.count,
+            dropped=series.dropped,
+            transitions=dict(tallies.transitions),
+            next_attempt_at=self._next_attempt_at,
+            pool=self._pool(),
+            capabilities=series.capabilities,
+            up=None if self.verdict.last is None else self.verdict.failures_in_a_row == 0,
+            blocks=series.blocks(self._overdue),
+        )
+
+    def _pool(self) -> PoolUse | None:
+        limit = self.watched.connections
+        return self._seen[1] if self._seen is not None else None if limit is None else PoolUse(0, 0, limit)
