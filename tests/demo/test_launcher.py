@@ -29,8 +29,11 @@ def _alive(pids: tuple[int, ...]) -> list[int]:
     return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
-def _shared_memory() -> set[str]:
-    return set(Path("/proc/sysvipc/shm").read_text().splitlines())
+def _shared_memory(creators: tuple[int, ...]) -> list[str]:
+    """Segments that any of these processes made: column cpid of proc_sysvipc_shm(5)."""
+    header, *segments = Path("/proc/sysvipc/shm").read_text().splitlines()
+    column = header.split().index("cpid")
+    return [segment for segment in segments if int(segment.split()[column]) in creators]
 
 
 def test_a_server_is_private_and_unprivileged(server: Postgres) -> None:
@@ -59,13 +62,13 @@ def test_a_wrong_password_is_refused(server: Postgres) -> None:
 
 def test_closing_leaves_no_process_folder_port_or_memory() -> None:
     """A test suite that starts hundreds of servers may not fill the machine."""
-    before = _shared_memory()
     server = start_postgres()
     pids = server.processes
     assert len(pids) > 3
+    assert _shared_memory(pids)
     server.close()
     assert (_alive(pids), server.folder.exists(), is_listening(server.port)) == ([], False, False)
-    assert _shared_memory() <= before
+    assert not _shared_memory(pids)
 
 
 def test_a_frozen_server_keeps_connections_and_answers_none(server: Postgres) -> None:
