@@ -1,0 +1,167 @@
+"""Servers as the demo and the tests start them: usable, bounded, and gone without a trace."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from exporter.demo.guard import descendants
+from exporter.demo.servers import Postgres
+from tests.servers import eventually_now, execute, fetch, is_listening, start_postgres
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def server() -> Iterator[Postgres]:
+    server = start_postgres()
+    yield server
+    server.close()
+
+
+def _alive(pids: tuple[int, ...]) -> list[int]:
+    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+def _shared_memory(creators: tuple[int, ...]) -> list[str]:
+    """Segments that any of these processes made: column cpid of proc_sysvipc_shm(5)."""
+    header, *segments = Path("/proc/sysvipc/shm").read_text().splitlines()
+    column = header.split().index("cpid")
+    return [segment for segment in segments if int(segment.split()[column]) in creators]
+
+
+def test_a_server_is_private_and_unprivileged(server: Postgres) -> None:
+    """Its data and password are nobody else's business, and a break-in through it must not yield root."""
+    owner = server.folder.stat()
+    assert owner.st_mode & 0o777 == 0o700
+    for pid in server.processes:
+        assert Path(f"/proc/{pid}").stat().st_uid == owner.st_uid != 0
+
+
+def test_a_server_sees_nothing_of_our_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo may be started where secrets stand in the environment; a server has no use for them."""
+    monkeypatch.setenv("APP_TOKEN", "hush")
+    server = start_postgres()
+    seen = subprocess.run(["cat", f"/proc/{server.processes[0]}/environ"], capture_output=True).stdout
+    server.close()
+    assert b"HOME=" in seen
+    assert b"APP_TOKEN" not in seen
+
+
+def test_a_wrong_password_is_refused(server: Postgres) -> None:
+    """Whoever else is on the machine can reach the port, so the port must ask."""
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        asyncio.run(execute(server.url.replace(server.password, "wrong"), "SELECT 1"))
+
+
+def test_closing_leaves_no_process_folder_port_or_memory() -> None:
+    """A test suite that starts hundreds of servers may not fill the machine."""
+    server = start_postgres()
+    pids = server.processes
+    assert len(pids) > 3
+    assert _shared_memory(pids)
+    server.close()
+    assert (_alive(pids), server.folder.exists(), is_listening(server.port)) == ([], False, False)
+    assert not _shared_memory(pids)
+
+
+def test_a_frozen_server_keeps_connections_and_answers_none(server: Postgres) -> None:
+    """The fault that timeouts exist for: open sockets, also new ones, and silence from every backend."""
+
+    async def ask() -> None:
+        connection = await asyncpg.connect(server.url, ssl=False)
+        server.freeze()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(pending := asyncio.ensure_future(connection.fetchval("SELECT 1"))), 0.3)
+        assert is_listening(server.port)
+        server.thaw()
+        assert await asyncio.wait_for(pending, 5) == 1
+        await connection.close()
+
+    asyncio.run(ask())
+
+
+def test_a_frozen_server_can_be_closed() -> None:
+    """A test that fails between freeze and thaw must clean up all the same."""
+    server = start_postgres()
+    pids = server.processes
+    server.freeze()
+    server.close()
+    assert _alive(pids) == []
+
+
+def test_a_killed_server_comes_back_on_its_port_with_its_data(server: Postgres) -> None:
+    """A probe is to find the repaired server where it was."""
+    asyncio.run(execute(server.url, "CREATE TABLE kept (x int)", "INSERT INTO kept VALUES (7)", "CHECKPOINT"))
+    port, pids = server.port, server.processes
+    server.kill()
+    assert (_alive(pids), is_listening(port), server.running) == ([], False, False)
+    server.start()
+    assert server.port == port
+    assert asyncio.run(fetch(server.url, "SELECT x FROM kept")) == [(7,)]
+
+
+_OWNER = """
+import sys, time
+from exporter.demo.servers import Postgres
+server = Postgres()
+server.start()
+{then}
+print(server.folder, server.port, *server.processes, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("then", ["", "server.freeze()"], ids=["running", "frozen"])
+def test_nothing_outlives_a_killed_owner(then: str) -> None:
+    """kill -9 runs no cleanup of ours; the servers, stopped ones too, must be gone two seconds later."""
+    owner = subprocess.Popen([sys.executable, "-c", _OWNER.format(then=then)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert owner.stdout is not None
+    with owner.stdout:
+        folder, port, *pids = owner.stdout.readline().split()
+    processes = tuple(map(int, pids))
+    assert len(_alive(processes)) > 3
+    owner.kill()
+    owner.wait()
+    eventually_now(lambda: not _alive(processes), 2)
+    eventually_now(lambda: not Path(folder).exists(), 2)
+    assert not is_listening(int(port))
+
+
+def test_nothing_outlives_a_killed_guard(server: Postgres) -> None:
+    """The parent-death signal is the second line, and it is set after the user changed."""
+    pids = server.processes
+    [guard] = {int(Path(f"/proc/{pids[0]}/stat").read_text().rpartition(")")[2].split()[1])}
+    os.kill(guard, signal.SIGKILL)
+    eventually_now(lambda: descendants(1).keys().isdisjoint(pids), 2)  # init may be slow to collect them: zombies do not count
+
+
+def test_a_server_started_by_a_thread_outlives_the_thread() -> None:
+    """A parent-death signal speaks of the thread that started the child; async tests start servers in one."""
+    server = asyncio.run(asyncio.to_thread(start_postgres))
+    assert server.running
+    assert asyncio.run(fetch(server.url, "SELECT 1")) == [(1,)]
+    server.close()
+
+
+async def test_server_settings_and_certificates_are_taken(private_postgres: Callable[..., Awaitable[Postgres]]) -> None:
+    """Tests configure servers of their own: settings, hba lines."""
+    server = await private_postgres(settings={"max_connections": "17"}, hba=["host all stranger 127.0.0.1/32 reject"])
+    assert await fetch(server.url, "SHOW max_connections") == [("17",)]
+    await execute(server.url, "CREATE ROLE stranger LOGIN PASSWORD 'x'")
+    with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError, match="rejects"):
+        await execute(server.url.replace(f"postgres:{server.password}", "stranger:x"), "SELECT 1")
+
+
+async def test_databases_of_two_tests_do_not_meet(database: str, postgres_server: Postgres) -> None:
+    """Each test starts from an empty database."""
+    assert await fetch(database, "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace") == [
+        (0,)
+    ]
+    assert database != postgres_server.url
