@@ -19,13 +19,13 @@ _TEXT_HELP_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n"})
 
 def number(value: float) -> str:
     """A sample's value: the shortest text that reads back as the same number."""
-    if isinstance(value, float):
-        if isnan(value):
-            return "NaN"
-        if value in (inf, -inf):
-            return "+Inf" if value > 0 else "-Inf"
-        return repr(value)
-    return str(int(value))
+    if isinstance(value, int):
+        return str(int(value))
+    if isnan(value):
+        return "NaN"
+    if value in (inf, -inf):
+        return "+Inf" if value > 0 else "-Inf"
+    return repr(value)
 
 
 def header(metric: Metric, *, openmetrics: bool) -> bytes:

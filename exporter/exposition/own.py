@@ -118,7 +118,7 @@ def of_verdicts(report: Report) -> tuple[Family, dict[str, tuple[Family, ...]]]:
     for health in report.probes:
         families = [Family(PROBE_STATUS, tuple(((status.value,), int(status is health.status)) for status in Status))]
         if health.status is Status.UNHEALTHY:
-            families.append(Family(ROOT_CAUSE, tuple(((cause,), 1) for cause in health.caused_by)))
+            families.append(Family(ROOT_CAUSE, tuple(((cause,), 1) for cause in health.caused_by or (health.probe.name,))))
         by_probe[health.probe.name] = tuple(families)
     return aggregate, by_probe
 

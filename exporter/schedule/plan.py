@@ -18,14 +18,14 @@ def first(name: str, now: float) -> float:
 
 def next_slot(name: str, interval_seconds: float, after: float) -> float:
     """The first moment of the name's grid after `after`."""
-    offset = fraction(name) * interval_seconds
-    slot = (floor((after - offset) / interval_seconds) + 1) * interval_seconds + offset
-    return slot if slot > after else slot + interval_seconds  # rounding may end on `after` itself
+    return (_index(name, interval_seconds, after) + 1 + fraction(name)) * interval_seconds
 
 
 def slots_between(name: str, interval_seconds: float, start: float, end: float) -> int:
     """How many moments of the grid lie after `start` and not after `end`."""
-    if end <= start:
-        return 0
-    offset = fraction(name) * interval_seconds
-    return floor((end - offset) / interval_seconds) - floor((start - offset) / interval_seconds)
+    return max(0, _index(name, interval_seconds, end) - _index(name, interval_seconds, start))
+
+
+def _index(name: str, interval_seconds: float, moment: float) -> int:
+    """Number of the last slot not after `moment`; one that is a millionth of the interval ahead counts as reached."""
+    return floor(moment / interval_seconds - fraction(name) + 1e-6)
