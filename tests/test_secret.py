@@ -1,0 +1,70 @@
+"""Secrets never print, and text is cleaned of them."""
+
+import logging
+from io import StringIO
+
+import pytest
+
+from exporter.log import configure
+from exporter.secret import Redactor, Secret, one_line, without_literals
+
+CANARY = "tr0ub4dor&3"
+
+
+def test_a_secret_shows_in_no_format() -> None:
+    """Whatever prints it: a log line, an assertion, a debugger's repr."""
+    secret = Secret(CANARY)
+    for text in (str(secret), repr(secret), f"{secret}", f"{secret!r:>10}", repr({"password": secret})):
+        assert CANARY not in text
+    with pytest.raises(TypeError):
+        __import__("pickle").dumps(secret)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"could not connect to postgresql://bob:{CANARY}@db:5432/x",
+        "redis://:tr0ub4dor%263@cache refused",
+        f"GET https://api.example/v1?token={CANARY} failed",
+        f"password={CANARY} user=bob",
+        f'Authorization: "{CANARY}"',
+        f"said {CANARY} aloud",
+    ],
+)
+def test_text_is_cleaned(text: str) -> None:
+    """Known secrets anywhere, and what looks like one although nobody told us."""
+    cleaned = Redactor([Secret(CANARY)]).clean(text)
+    assert CANARY not in cleaned
+    assert "tr0ub4dor" not in cleaned
+
+
+def test_ordinary_text_is_left_alone() -> None:
+    """A message must still say what happened and where."""
+    text = "connect 10.0.0.7:5432: connection refused"
+    assert Redactor([Secret("x"), Secret(CANARY)]).clean(text) == text
+
+
+def test_quoted_literals_of_a_server_are_dropped() -> None:
+    """`Key (email)=('bob@example.com') already exists` holds a row."""
+    assert without_literals("column \"a\" of 'it''s' fails") == "column … of … fails"
+
+
+def test_one_line_has_no_control_characters_and_a_bound() -> None:
+    """A terminal at 3 a.m. must not be reprogrammed by a server's message."""
+    assert one_line("a\x1b[31m\nb\tc", 200) == "a [31m b c"
+    assert len(one_line("x" * 500, 200)) == 200
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_log_lines_are_redacted_whole(form: str) -> None:
+    """Arguments and message are joined before they are cleaned."""
+    stream = StringIO()
+    before = logging.getLogger().handlers[:], logging.getLogger().level
+    try:
+        configure(form, "info", Redactor([Secret(CANARY)]), stream)  # type: ignore[arg-type]
+        logging.getLogger("x").warning("login %s failed", CANARY)
+    finally:
+        logging.getLogger().handlers[:], level = before
+        logging.getLogger().setLevel(level)
+    assert "login … failed" in stream.getvalue()
+    assert CANARY not in stream.getvalue()
