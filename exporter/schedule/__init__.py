@@ -142,6 +142,8 @@ class Schedule:
         """When a probe has recovered, those that depend on it are tried within a second."""
         before = self._confirmed.get(name, Status.UNKNOWN)
         now = self._confirmed[name] = self._state.status(name)
+        if now is not before:
+            log.log(logging.INFO if now is Status.HEALTHY else logging.WARNING, "%s: %s", name, self._state.sentence(name))
         if before is Status.UNHEALTHY and now is not Status.UNHEALTHY:
             moment = asyncio.get_running_loop().time()
             for scheduled in self._scheduled.values():

@@ -55,6 +55,12 @@ class State:
         """The confirmed status."""
         return self._records[name].verdict.status
 
+    def sentence(self, name: str) -> str:
+        """The confirmed status and why, for a log line."""
+        verdict = self._records[name].verdict
+        reason, message = verdict.why
+        return str(verdict.status) if reason is None else f"{verdict.status}, {reason}: {message}"
+
     def plan(self, name: str, planned: float, circuit: CircuitStatus, next_attempt_at: float | None) -> None:
         """The next check is planned for `planned`, with the circuit standing so."""
         self._records[name].plan(planned, circuit, next_attempt_at)

@@ -1,0 +1,182 @@
+"""The only place where the parts meet: configuration in, a serving process out."""
+
+import asyncio
+import gc
+import logging
+import os
+import platform
+import signal
+import time
+from collections.abc import Callable, Iterable
+from random import Random
+from typing import Any
+
+from exporter import __version__
+from exporter.config import Configuration
+from exporter.drivers.dns import Resolver
+from exporter.exposition import Exposition
+from exporter.exposition.own import build
+from exporter.exposition.process import Process
+from exporter.model import CHECK, Family, Outcome, Run
+from exporter.probes import TYPES
+from exporter.probes.base import Probe, ProbeSettings, Runtime
+from exporter.schedule import Schedule, Tools, run_once
+from exporter.secret import Redactor
+from exporter.state import Live, State, Watched
+from exporter.web import Lifecycle, Sources
+from exporter.web.routes import Surface
+from exporter.web.server import Server, start
+
+log = logging.getLogger(__name__)
+
+CLOSE_SECONDS = 4.0
+"""Kubernetes and Docker kill after their own grace; ours is shorter, so that an end is always an orderly one."""
+
+
+def watched(name: str, settings: ProbeSettings, configuration: Configuration) -> Watched:
+    """What the state must know of a configured probe."""
+    return Watched(
+        name=name,
+        type=settings.type,
+        up=settings.up,
+        labels=tuple({"probe": name, **configuration.labels, **settings.labels}.items()),
+        interval_seconds=settings.interval,
+        timeout_seconds=settings.timeout_seconds,
+        failure_threshold=settings.failure_threshold,
+        success_threshold=settings.success_threshold,
+        max_series=settings.max_series,
+        critical=settings.critical,
+        enabled=settings.enabled,
+        depends_on=settings.depends_on,
+        aliases=settings.aliases,
+        connections=settings.connections(),
+    )
+
+
+class Abandoned:
+    """Tasks that outlived their cancellation: kept until they end, so that they do not vanish half-way; mutable."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._tasks: set[asyncio.Task[object]] = set()
+
+    def add(self, probe: str, task: "asyncio.Task[object]") -> None:
+        self._state.abandoned(probe)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[object]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen: nobody waits for it any more
+
+
+class Exporter:
+    """One configured exporter: its state, its schedule and its page. Create it on the running loop."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+        self._now = asyncio.get_running_loop().time
+        self.state = State(self._now(), time.time())
+        rng = Random()  # noqa: S311  # spreads waits, guards nothing
+        self.tools = Tools(time.time, rng, Redactor(configuration.secrets), Abandoned(self.state).add)
+        self.schedule = Schedule(self.state, self.tools)
+        self.exposition = Exposition(configuration.labels, self._process_families)
+        self.lifecycle = Lifecycle()
+        self.runtime = Runtime(configuration.instance, Resolver())
+        self._process = Process()
+        self._build = build(__version__, os.environ.get("EXPORTER_REVISION", "unknown"), platform.python_version())
+        self._http: Callable[[], Iterable[Family]] = tuple
+        for name, settings in configuration.probes.items():
+            self.state.add(watched(name, settings, configuration), self._now())
+
+    def page(self, openmetrics: bool, probe: str | None = None) -> bytes:  # the surface's signature
+        """The body of /metrics, uncompressed."""
+        return self.exposition.render(self.state.snapshot(), self._now(), openmetrics=openmetrics, probe=probe)
+
+    async def listen(self) -> Server:
+        """Serves from now on; every probe is still unknown.
+
+        Raises:
+            OSError: the address cannot be used.
+        """
+        sources = Sources(self.state.snapshot, self.page, self._now, time.time, __version__, self.configuration.web)
+        surface = Surface(sources, self.lifecycle)
+        self._http = surface.tally.families
+        server = await start(self.configuration.listen, surface.application)
+        self.lifecycle.started = True
+        return server
+
+    async def load(self, names: Iterable[str]) -> list[Probe[Any]]:
+        """The named probes, their drivers imported off the loop: that takes longer than a first answer may."""
+        return await asyncio.to_thread(self._load, list(names))
+
+    def _load(self, names: list[str]) -> list[Probe[Any]]:
+        probes = self.configuration.probes
+        return [TYPES[probes[name].type].load_probe()(name, probes[name], self.runtime) for name in names]
+
+    def _process_families(self) -> tuple[Family, ...]:
+        return (self._build, *self._process.families(), *self._http())
+
+
+async def serve(configuration: Configuration, announce: Callable[[str], None]) -> None:
+    """Listens, probes, and ends in order after SIGTERM or SIGINT: readiness first, then everything else.
+
+    `announce` is given the URL once it is served. Raises:
+        OSError: the address cannot be used.
+    """
+    ended = _signals()
+    exporter = Exporter(configuration)
+    server = await exporter.listen()
+    announce(server.url)
+    for warning in configuration.warnings:
+        log.warning("%s", warning)
+    beat = asyncio.create_task(exporter.schedule.beat(), name="heartbeat")
+    enabled = [name for name, settings in configuration.probes.items() if settings.enabled]
+    for probe in await exporter.load(enabled):
+        exporter.schedule.add(probe)
+    gc.collect()
+    gc.freeze()  # what is imported stays: full collections need not walk it again
+    await ended.wait()
+    exporter.lifecycle.draining = True
+    log.info("ending: not ready any more, serving for another %gs", configuration.web.drain_seconds)
+    await asyncio.sleep(configuration.web.drain_seconds)
+    closing = [asyncio.create_task(exporter.schedule.aclose()), asyncio.create_task(server.aclose())]
+    await asyncio.wait(closing, timeout=CLOSE_SECONDS)
+    beat.cancel()
+
+
+def _signals() -> asyncio.Event:
+    """Set by SIGTERM or SIGINT. SIGHUP must not end us: the shell's default would."""
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    loop.add_signal_handler(
+        signal.SIGHUP, log.warning, "SIGHUP: reloading is not built in yet; restart to read the configuration again"
+    )
+    return ended
+
+
+async def probe_once(configuration: Configuration, name: str) -> tuple[Exporter, list[Run]]:
+    """Runs one probe once, collectors included, exactly as the schedule would; returns the state it left and its runs."""
+    exporter = Exporter(configuration)
+    (probe,) = await exporter.load([name])
+    exporter.state.attach(name, Live(probe.pool, probe.counters), [collector.name for collector in probe.collectors()])
+    runs: list[Run] = []
+
+    def record(run: Run) -> None:
+        runs.append(run)
+        interval = next((c.interval_seconds for c in probe.collectors() if c.name == run.collector), probe.settings.interval)
+        exporter.state.record(name, run, probe.settings.stale_seconds(interval))
+
+    try:
+        await run_once(probe, exporter.tools, record)
+    finally:
+        await probe.aclose()
+    return exporter, runs
+
+
+def failed(runs: Iterable[Run]) -> bool:
+    """Whether the check among the runs failed."""
+    return any(run.collector == CHECK and run.outcome in (Outcome.FAILURE, Outcome.CANCELLED) for run in runs)

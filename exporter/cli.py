@@ -1,0 +1,203 @@
+"""The command line: one function per command. Every error a user can make is one line and exit status 2, never a traceback."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from exporter import __version__, log
+from exporter.app import Exporter, failed, probe_once, serve
+from exporter.config import Configuration
+from exporter.config.load import find, load
+from exporter.errors import ConfigError
+from exporter.healthcheck import main as ask
+from exporter.model import CHECK, Run
+from exporter.secret import Redactor
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+BAD_TARGET = 1
+BAD_USAGE = 2
+
+
+def common(command: F) -> F:
+    """The options that stand before or after a subcommand."""
+    options = (
+        click.option("-c", "--config", "--config.file", "config", metavar="FILE", help="Configuration file."),
+        click.option(
+            "--listen", "--web.listen-address", "listen", metavar="HOST:PORT", help="Address to serve on; port 0 picks one."
+        ),
+        click.option(
+            "--log-format", "--log.format", "log_format", type=click.Choice(["auto", "text", "json"]), help="Form of log lines."
+        ),
+        click.option(
+            "--log-level",
+            "--log.level",
+            "log_level",
+            type=click.Choice(["debug", "info", "warning", "error"]),
+            help="Least level logged.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="exporter")
+@common
+@click.pass_context
+def main(context: click.Context, **options: str | None) -> None:
+    """Probes the backends of one application and serves /health and /metrics. Without a command: run."""
+    context.obj = options
+    if context.invoked_subcommand is None:
+        context.invoke(run)
+
+
+@main.command()
+@common
+@click.pass_obj
+def run(before: Mapping[str, str | None], **after: str | None) -> None:
+    """Probe on a schedule and serve what was seen."""
+    options = _merged(before, after)
+    configuration = _configuration(options)
+    _configure_log(configuration, options)
+
+    def announce(url: str) -> None:
+        click.echo(f"listening on {url}")
+
+    runner = asyncio.Runner()
+    try:
+        runner.run(serve(configuration, announce))
+    except OSError as error:
+        where = f"{configuration.listen.host}:{configuration.listen.port}"
+        _refuse(f"listen on {where}: {error.strerror or error}; choose another address with --listen HOST:PORT")
+    # neither tasks that swallow their cancellation nor threads that hang in a name lookup may hold up the end:
+    # all is closed by now, so what is left is left
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+@main.command()
+@common
+@click.pass_obj
+def check(before: Mapping[str, str | None], **after: str | None) -> None:
+    """Check the configuration and print every problem; touches no target."""
+    configuration = _configuration(_merged(before, after))
+    for warning in configuration.warnings:
+        click.echo(f"warning: {warning}")
+    probes = len(configuration.probes)
+    click.echo(f"{configuration.source}: {probes} {'probe' if probes == 1 else 'probes'}, no problems")
+
+
+@main.command()
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.option("--format", "form", type=click.Choice(["text", "json", "metrics"]), default="text", help="Form of the answer.")
+@common
+@click.pass_obj
+def probe(before: Mapping[str, str | None], names: Sequence[str], form: str, **after: str | None) -> None:
+    """Run probes once, as the schedule would, collectors included. Exit status 1 when a check failed."""
+    options = _merged(before, after)
+    configuration = _configuration(options)
+    _configure_log(configuration, {**options, "log_level": options["log_level"] or "error"})
+    chosen = [_named(configuration, name) for name in names]
+    status = asyncio.Runner().run(_probe(configuration, chosen, form))
+    sys.stdout.flush()
+    os._exit(status)  # as in run: nothing that hangs may hold up the end
+
+
+async def _probe(configuration: Configuration, names: Sequence[str], form: str) -> int:
+    results = await asyncio.gather(*(probe_once(configuration, name) for name in names))
+    shows = {"text": _as_text, "json": _as_json, "metrics": _as_metrics}
+    for name, (exporter, runs) in zip(names, results, strict=True):
+        click.echo(shows[form](exporter, name, runs))
+    return BAD_TARGET if any(failed(runs) for _, runs in results) else 0
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def healthcheck(arguments: Sequence[str]) -> None:
+    """Ask a running exporter whether it is alive; exit status 0 or 1."""
+    sys.exit(ask(list(arguments)))
+
+
+# -- options and configuration ---------------------------------------------------------------------------------------
+
+
+def _merged(before: Mapping[str, str | None], after: Mapping[str, str | None]) -> dict[str, str | None]:
+    """An option after the subcommand wins over the same one before it."""
+    return {name: value if value is not None else before.get(name) for name, value in after.items()}
+
+
+def _configuration(options: Mapping[str, str | None]) -> Configuration:
+    try:
+        path, passed_over = find(options["config"], os.environ, Path.cwd())
+        if passed_over:
+            click.echo(passed_over, err=True)
+        return load(path, os.environ, listen=options["listen"])
+    except ConfigError as error:
+        _refuse(str(error))
+
+
+def _configure_log(configuration: Configuration, options: Mapping[str, Any]) -> None:
+    form = options["log_format"] or configuration.log.format
+    log.configure(form, options["log_level"] or configuration.log.level, Redactor(configuration.secrets))
+
+
+def _named(configuration: Configuration, name: str) -> str:
+    known = {alias: name for name, settings in configuration.probes.items() for alias in (name, *settings.aliases)}
+    if name in known:
+        return known[name]
+    return _refuse(f"no probe {name!r} in {configuration.source}; there are: {', '.join(configuration.probes)}")
+
+
+def _refuse(message: str) -> NoReturn:
+    click.echo(message, err=True)
+    sys.exit(BAD_USAGE)
+
+
+# -- what `probe` shows ----------------------------------------------------------------------------------------------
+
+
+def _as_metrics(exporter: Exporter, name: str, _: Sequence[Run]) -> str:
+    return exporter.page(False, name).decode().rstrip("\n")
+
+
+def _as_json(exporter: Exporter, name: str, runs: Sequence[Run]) -> str:
+    told = {"probe": name, "runs": [_told(run) for run in runs], "series": _series(exporter, name)}
+    return json.dumps(told, indent=2, ensure_ascii=False)
+
+
+def _told(run: Run) -> dict[str, object]:
+    return {
+        "collector": run.collector,
+        "outcome": run.outcome,
+        "reason": run.reason,
+        "message": run.message,
+        "duration_seconds": round(run.duration_seconds, 6),
+        "retries": run.retries,
+        "detail": dict(run.reading.detail) if run.reading else {},
+    }
+
+
+def _as_text(exporter: Exporter, name: str, runs: Sequence[Run]) -> str:
+    width = max(len(run.collector) for run in runs)
+    out = [f"{name}"]
+    for run in runs:
+        why = f"  {run.reason}: {run.message}" if run.reason else ""
+        out.append(f"  {run.collector:<{width}}  {run.outcome:<8}  {run.duration_seconds * 1000:.1f}ms{why}")
+        if run.collector == CHECK and run.reading:
+            out.extend(f"  {'':<{width}}  {key}: {value}" for key, value in run.reading.detail.items())
+    return "\n".join((*out, "", *_series(exporter, name)))
+
+
+def _series(exporter: Exporter, name: str) -> list[str]:
+    """The sample lines of the target, our own left out."""
+    lines = exporter.page(False, name).decode().splitlines()
+    return [line for line in lines if not line.startswith(("#", "sidecar_"))]
