@@ -54,7 +54,7 @@ class ProbeHealth:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The aggregate and its probes, worst first, those left out of the aggregate last."""
+    """The aggregate and its probes, worst first, causes before what they cause, those left out of the aggregate last."""
 
     status: Status
     root_causes: tuple[str, ...]
@@ -79,7 +79,9 @@ def report(snapshot: Snapshot, now: float, exclude: Collection[str] = ()) -> Rep
         replace(health, caused_by=tuple(sorted(above[name] & top))) if name in unhealthy else health
         for name, health in judged.items()
     ]
-    probes = tuple(sorted(caused, key=lambda health: (not health.counted, _ORDER[health.status], health.probe.name)))
+    probes = tuple(
+        sorted(caused, key=lambda health: (not health.counted, _ORDER[health.status], bool(health.caused_by), health.probe.name))
+    )
     return Report(_aggregate(probes), tuple(sorted(unhealthy & top)), probes)
 
 

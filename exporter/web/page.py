@@ -1,0 +1,171 @@
+"""The status page: what a person sees in a browser, without scripts and without anything from elsewhere.
+
+Pure but for reading its template once, when it is made. Everything that comes from a target is escaped by the template.
+"""
+
+import base64
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from exporter.health import ProbeHealth
+from exporter.model import CircuitState, CollectorStatus, Status
+from exporter.web.wording import View, aggregate_since, clock, explanation, finding, is_waiting, listing, span, took
+
+REFRESH_SECONDS = 10
+
+_FOLDER = Path(__file__).parent / "templates"
+_MOST_SENTENCES = 5
+_MOST_DETAILS = 12
+_MARKS = {Status.HEALTHY: "✓", Status.DEGRADED: "~", Status.UNHEALTHY: "✕", Status.UNKNOWN: "?"}
+_VERBS = {Status.UNHEALTHY: "is down", Status.DEGRADED: "is degraded", Status.UNKNOWN: "is unknown"}
+# the tab shows the status: a filled disc, ring, square or dot, in the page's colours
+_ICONS = {
+    Status.HEALTHY: "<circle cx='8' cy='8' r='6' fill='#1a7f4b'/>",
+    Status.DEGRADED: "<circle cx='8' cy='8' r='5' fill='none' stroke='#b26a00' stroke-width='3'/>",
+    Status.UNHEALTHY: "<rect x='2' y='2' width='12' height='12' rx='2' fill='#c62f2f'/>",
+    Status.UNKNOWN: "<circle cx='8' cy='8' r='4' fill='#7a7f87'/>",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One probe as the table shows it; every text is ready but not escaped, empty where there is nothing to say."""
+
+    name: str
+    type: str
+    critical: bool
+    status: str
+    mark: str
+    why: str
+    note: str
+    since: str
+    lasting: str
+    checked: str
+    duration: str
+    circuit: str
+    countdown: str
+    collectors: tuple[tuple[str, str], ...]
+    detail: tuple[tuple[str, str], ...]
+
+
+class Page:
+    """The compiled template and the headers that guard it."""
+
+    def __init__(self, version: str) -> None:
+        # autoescape for every template, whatever its name
+        environment = Environment(loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+        environment.lstrip_blocks = True
+        self._template = environment.get_template("status.html")
+        self._style = (_FOLDER / "style.css").read_text(encoding="utf-8")
+        self._version = version
+        digest = base64.b64encode(hashlib.sha256(self._style.encode()).digest()).decode()
+        self.headers = {
+            # the style stands in the page and is allowed by its hash: one request, and it works behind any path prefix
+            "Content_Security_Policy": f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; "
+            "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+            "X_Frame_Options": "DENY",
+            "Referrer_Policy": "no-referrer",
+        }
+
+    def render(self, view: View, uptime_seconds: float, root: str, only: ProbeHealth | None = None) -> bytes:
+        """The page of all probes, or of `only` one. `root` is the relative path from the page to `/`."""
+        status = view.report.status if only is None else only.status
+        shown = view.report.probes if only is None else (only,)
+        return self._template.render(
+            title=status if only is None else f"{only.probe.name} {status}",
+            status=status,
+            mark=_MARKS[status],
+            icon=quote(f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'>{_ICONS[status]}</svg>"),
+            since=_since(view, only),
+            sentences=_sentences(view, shown),
+            tally=_tally(view) if only is None else "",
+            rows=[_row(health, view) for health in shown],
+            only=only is not None,
+            time=clock(view.wall, view.wall),
+            uptime=span(uptime_seconds),
+            version=self._version,
+            details=view.details,
+            root=root,
+            refresh_seconds=REFRESH_SECONDS,
+            style=self._style,
+        ).encode("utf-8", "replace")
+
+
+def _since(view: View, only: ProbeHealth | None) -> str:
+    at = aggregate_since(view.report) if only is None else only.probe.since_at
+    return "" if at is None else clock(at, view.wall)
+
+
+def _tally(view: View) -> str:
+    """`1 unhealthy, 4 healthy, 1 disabled`, worst first."""
+    counts = Counter(str(health.status) if health.counted else explanation(health, view) for health in view.report.probes)
+    return ", ".join(f"{count} {standing}" for standing, count in counts.items())
+
+
+def _sentences(view: View, shown: tuple[ProbeHealth, ...]) -> list[str]:
+    """What is wrong, causes before consequences; or that nothing is."""
+    roots = [health for health in shown if health.probe.name in view.report.root_causes]
+    lacking = [health for health in shown if health.counted and health.status is not Status.HEALTHY]
+    told = [_sentence(health, view) for health in roots or lacking]
+    if len(told) > _MOST_SENTENCES:
+        return [*told[:_MOST_SENTENCES], f"and {len(told) - _MOST_SENTENCES} more, below."]
+    if not told and shown and any(health.counted for health in shown):
+        return ["Every probe is healthy." if len(shown) > 1 else f"{shown[0].probe.name} is healthy."]
+    return told or ["Nothing is being probed."]
+
+
+def _sentence(health: ProbeHealth, view: View) -> str:
+    """`rabbitmq is down since 04:02:52Z: refused: …; celery waits on it.`"""
+    probe = health.probe
+    since = "" if probe.since_at is None or health.stale else f" since {clock(probe.since_at, view.wall)}"
+    waiting = [other.probe.name for other in view.report.probes if probe.name in other.caused_by]
+    on_it = f"; {listing(waiting, 5)} {'waits' if len(waiting) == 1 else 'wait'} on it" if waiting else ""
+    why = explanation(health, view)
+    return f"{probe.name} {_VERBS[health.status]}{since}{f': {why}' if why else ''}{on_it}."
+
+
+def _row(health: ProbeHealth, view: View) -> Row:
+    probe = health.probe
+    caused = bool(health.caused_by) and health.status is Status.UNHEALTHY
+    closed = probe.circuit.state is CircuitState.CLOSED
+    failing = [collector for collector in probe.collectors if collector.success is False]
+    return Row(
+        name=probe.name,
+        type=probe.type,
+        critical=probe.critical,
+        status=health.status,
+        mark=_MARKS[health.status],
+        why=explanation(health, view),
+        note=finding(health, view) if caused else "",
+        since="" if probe.since_at is None else clock(probe.since_at, view.wall),
+        lasting="" if probe.since is None else span(view.age(probe.since)),
+        checked="" if probe.last_run is None else f"{span(view.age(probe.last_run))} ago",
+        duration="" if probe.duration_seconds is None else took(probe.duration_seconds),
+        circuit="" if closed else probe.circuit.state.replace("_", " "),
+        countdown=f"next in {span((probe.circuit.next_attempt or 0.0) - view.now)}" if is_waiting(health) else "",
+        collectors=tuple((collector.name, _collected(collector, view)) for collector in failing),
+        detail=tuple((str(key), _fact(value)) for key, value in list(probe.detail.items())[:_MOST_DETAILS]) if view.details else (),
+    )
+
+
+def _collected(collector: CollectorStatus, view: View) -> str:
+    """Why a collector failed and how old what it last read is."""
+    message = view.message(collector.reason, collector.message)
+    why = f"{collector.reason}: {message}" if message else str(collector.reason or "failed")
+    if collector.last_success is None:
+        return f"{why} (never succeeded)"
+    return f"{why} (last success {span(view.age(collector.last_success))} ago)"
+
+
+def _fact(value: object) -> str:
+    """A detail's value as a person would write it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return listing([_fact(item) for item in value], _MOST_DETAILS)
+    return str(value)
