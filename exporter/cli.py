@@ -52,7 +52,7 @@ def common(command: F) -> F:
 @click.version_option(__version__, prog_name="exporter")
 @common
 @click.pass_context
-def main(context: click.Context, **options: str | None) -> None:
+def main(context: click.Context, /, **options: str | None) -> None:
     """Probes the backends of one application and serves /health and /metrics. Without a command: run."""
     context.obj = options
     if context.invoked_subcommand is None:
@@ -62,7 +62,7 @@ def main(context: click.Context, **options: str | None) -> None:
 @main.command()
 @common
 @click.pass_obj
-def run(before: Mapping[str, str | None], **after: str | None) -> None:
+def run(before: Mapping[str, str | None], /, **after: str | None) -> None:
     """Probe on a schedule and serve what was seen."""
     options = _merged(before, after)
     configuration = _configuration(options)
@@ -87,7 +87,7 @@ def run(before: Mapping[str, str | None], **after: str | None) -> None:
 @main.command()
 @common
 @click.pass_obj
-def check(before: Mapping[str, str | None], **after: str | None) -> None:
+def check(before: Mapping[str, str | None], /, **after: str | None) -> None:
     """Check the configuration and print every problem; touches no target."""
     configuration = _configuration(_merged(before, after))
     for warning in configuration.warnings:
@@ -101,7 +101,7 @@ def check(before: Mapping[str, str | None], **after: str | None) -> None:
 @click.option("--format", "form", type=click.Choice(["text", "json", "metrics"]), default="text", help="Form of the answer.")
 @common
 @click.pass_obj
-def probe(before: Mapping[str, str | None], names: Sequence[str], form: str, **after: str | None) -> None:
+def probe(before: Mapping[str, str | None], /, names: Sequence[str], form: str, **after: str | None) -> None:
     """Run probes once, as the schedule would, collectors included. Exit status 1 when a check failed."""
     options = _merged(before, after)
     configuration = _configuration(options)
@@ -130,7 +130,7 @@ def healthcheck(arguments: Sequence[str]) -> None:
 # -- options and configuration ---------------------------------------------------------------------------------------
 
 
-def _merged(before: Mapping[str, str | None], after: Mapping[str, str | None]) -> dict[str, str | None]:
+def _merged(before: Mapping[str, str | None], /, after: Mapping[str, str | None]) -> dict[str, str | None]:
     """An option after the subcommand wins over the same one before it."""
     return {name: value if value is not None else before.get(name) for name, value in after.items()}
 
