@@ -1,43 +1,111 @@
 """What can be written under a probe of type http. Knows no driver."""
 
 import re
-from typing import Annotated, ClassVar, Literal
+from base64 import b64encode
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from exporter.model import Kind, Metric
+from exporter.probes.address import Server, parse_server
 from exporter.probes.base import ProbeSettings, Settings
 from exporter.probes.fields import Flag, SecretText, Text
 from exporter.probes.http.metrics import DECLARED
+from exporter.secret import Secret, one_line
 
 UP = Metric("probe_success", Kind.GAUGE, "Whether the last check got the expected answer: 1, or 0 when it failed.")
 
+SCHEMES = ("http", "https")
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+Method = Literal["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"]
+
 _STATUS = re.compile(r"[1-5](?:xx|[0-9]{2})")
+_HOST = re.compile(r"[^\s/?#@\\%<>\"{}|^`,;=()]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
+_FRAMING = frozenset({"connection", "content-length", "expect", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
+"""Headers that say how a message travels: ours to write."""
 
 
 def _status(value: object) -> str:
-    text = str(value)
-    if not _STATUS.fullmatch(text):
+    text = value.lower() if isinstance(value, str) else str(value)
+    if isinstance(value, bool) or not _STATUS.fullmatch(text):
         raise ValueError("not an HTTP status; write 200 or a class such as 2xx")
     return text
+
+
+def _one_or_many(value: object) -> object:
+    return [value] if isinstance(value, str | int) else value
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
 
 
 def _pattern(value: str) -> str:
     try:
         re.compile(value)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"not a regular expression: {error}") from error
     return value
 
 
-StatusPattern = Annotated[str, AfterValidator(_status)]
+def _url(url: Secret) -> Secret:
+    text = url.reveal().strip()
+    server = parse_server(url, SCHEMES)
+    if text.partition("://")[0].lower() not in SCHEMES:
+        raise ValueError("not a URL of this type; it begins with http:// or https://")
+    if _CONTROL.search(text) or " " in text:
+        raise ValueError("holds a space or a control character; percent-encode it")
+    if not _HOST.fullmatch(server.host):
+        raise ValueError("names no host that could be looked up" if server.host else "names no host")
+    if server.port == 0:
+        raise ValueError("port 0 cannot be asked; a port is 1 to 65535")
+    if ":" in (server.username or ""):
+        raise ValueError("a user name for basic authentication cannot hold a colon")  # RFC 7617, section 2
+    return url
+
+
+def _headers(headers: dict[str, Secret]) -> dict[str, Secret]:
+    seen: set[str] = set()
+    for name, value in headers.items():
+        shown = one_line(name, 40)
+        if not _TOKEN.fullmatch(name):
+            raise ValueError(f"`{shown}` is not a header name; it holds letters, digits and a few signs such as `-`")
+        if name.lower() in _FRAMING:
+            raise ValueError(f"{shown} is written by the exporter itself")
+        if name.lower() in seen:
+            raise ValueError(f"{shown} stands twice; case makes no difference")
+        if _CONTROL.search(value.reveal()):
+            raise ValueError(f"the value of {shown} holds a line break or another control character")
+        seen.add(name.lower())
+    return headers
+
+
+def _bearer(token: Secret) -> Secret:
+    if not token or _CONTROL.search(token.reveal()) or " " in token.reveal():
+        raise ValueError("a bearer token is not empty and holds no space, line break or other control character")
+    return token
+
+
+def _username(name: str) -> str:
+    if ":" in name:
+        raise ValueError("a user name for basic authentication cannot hold a colon")  # RFC 7617, section 2
+    return name
+
+
+StatusPattern = Annotated[str, BeforeValidator(_status, json_schema_input_type=str | int)]
 Pattern = Annotated[Text, AfterValidator(_pattern)]
+BearerToken = Annotated[SecretText, AfterValidator(_bearer)]
 
 
 class BasicAuth(Settings):
     """Credentials sent as HTTP basic authentication, to the configured host alone."""
 
-    username: Annotated[Text, Field(description="User name.")]
+    username: Annotated[Text, AfterValidator(_username), Field(description="User name.")]
     password: Annotated[SecretText, Field(description="Password.")]
 
 
@@ -47,20 +115,85 @@ class HttpSettings(ProbeSettings):
     up: ClassVar[Metric] = UP
 
     type: Literal["http"]
-    url: Annotated[SecretText, Field(description="http:// or https:// address to ask.")]
-    method: Annotated[Literal["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"], Field(description="Request method.")] = (
-        "GET"
-    )
-    headers: Annotated[dict[str, SecretText], Field(description="Request headers.")] = {}
-    body: Annotated[SecretText | None, Field(description="Request body.")] = None
+    url: Annotated[
+        SecretText,
+        AfterValidator(_url),
+        Field(description="http:// or https:// address to ask; `user:password@` in it is sent as basic authentication."),
+    ]
+    method: Annotated[Method, BeforeValidator(_upper), Field(description="Request method.")] = "GET"
+    headers: Annotated[
+        dict[str, SecretText],
+        AfterValidator(_headers),
+        Field(description="Request headers, Host included. Another host we are redirected to gets Accept and User-Agent alone."),
+    ] = {}
+    body: Annotated[SecretText | None, Field(description="Request body, for methods that take one.")] = None
     expect_status: Annotated[
-        tuple[StatusPattern, ...], Field(min_length=1, description="Statuses that are good, such as 2xx or 204.")
+        tuple[StatusPattern, ...],
+        BeforeValidator(_one_or_many),
+        Field(min_length=1, description="Statuses that are good, such as 2xx or 204."),
     ] = ("2xx",)
-    body_regex: Annotated[Pattern | None, Field(description="Must be found in the body.")] = None
-    not_body_regex: Annotated[Pattern | None, Field(description="Must not be found in the body.")] = None
-    follow_redirects: Annotated[Flag, Field(description="Follow redirects, ten at most.")] = True
+    body_regex: Annotated[
+        Pattern | None, Field(description="Must be found in the body's first MiB, within 0.1 s of processor time.")
+    ] = None
+    not_body_regex: Annotated[
+        Pattern | None, Field(description="Must not be found in the body's first MiB, within 0.1 s of processor time.")
+    ] = None
+    follow_redirects: Annotated[
+        Flag, Field(description="Follow redirects, ten at most; credentials never leave the configured scheme, host and port.")
+    ] = True
     basic_auth: Annotated[BasicAuth | None, Field(description="Basic authentication.")] = None
-    bearer_token: Annotated[SecretText | None, Field(description="Bearer token.")] = None
+    bearer_token: Annotated[BearerToken | None, Field(description="Bearer token.")] = None
 
     def declared(self) -> tuple[Metric, ...]:
         return (self.up, *DECLARED)
+
+    @property
+    def server(self) -> Server:
+        """Where to ask and as whom, the scheme's default port included."""
+        server = parse_server(self.url, SCHEMES)
+        return replace(server, port=server.port or DEFAULT_PORTS[server.scheme])
+
+    @property
+    def address(self) -> Secret:
+        """The URL without its userinfo; its path and query as written."""
+        scheme, _, rest = self.url.reveal().strip().partition("://")
+        authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+        return Secret(f"{scheme.lower()}://{authority.rpartition('@')[2]}{rest[len(authority) :]}")
+
+    @property
+    def authorization(self) -> Secret | None:
+        """The value of the Authorization header: basic (RFC 7617, in UTF-8) or bearer (RFC 6750), None without credentials."""
+        if self.bearer_token is not None:
+            return Secret(f"Bearer {self.bearer_token.reveal()}")
+        if self.basic_auth is not None:
+            return _basic(self.basic_auth.username, self.basic_auth.password)
+        server = self.server
+        if server.username is None and server.password is None:
+            return None
+        return _basic(server.username or "", server.password or Secret(""))
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        problem = next(self._conflicts(), None)
+        if problem is not None:
+            raise ValueError(problem)
+        return self
+
+    def _conflicts(self) -> Iterator[str]:
+        ways = {
+            "basic_auth": self.basic_auth is not None,
+            "bearer_token": self.bearer_token is not None,
+            "an Authorization header": any(name.lower() == "authorization" for name in self.headers),
+            "a user in the url": self.server.username is not None or self.server.password is not None,
+        }
+        given = [way for way, used in ways.items() if used]
+        if len(given) > 1:
+            yield f"{' and '.join(given)} exclude each other; give one"
+        if self.body is not None and self.method in ("GET", "HEAD"):
+            yield f"{self.method} takes no body; use method: POST, or leave body out"
+        if self.body_regex is not None and self.method == "HEAD":
+            yield "an answer to HEAD has no body in which body_regex could be found"
+
+
+def _basic(username: str, password: Secret) -> Secret:
+    return Secret(f"Basic {b64encode(f'{username}:{password.reveal()}'.encode()).decode()}")

@@ -1,0 +1,133 @@
+"""What went wrong, in our words: asyncpg's and the system's exceptions to a ProbeError, once for the driver.
+
+Of a server's error only the SQLSTATE and the primary message go on, with quoted literals replaced. Knows no query and no
+configuration. SQLSTATEs: https://www.postgresql.org/docs/current/errcodes-appendix.html
+"""
+
+import errno
+import os
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncpg
+
+from exporter.drivers.tls import describe
+from exporter.errors import MESSAGE_LENGTH, ProbeError
+from exporter.model import Reason
+from exporter.secret import one_line, without_literals
+
+_BY_CODE = {
+    "08P01": Reason.PROTOCOL,  # also what PgBouncer says of most of its own troubles
+    "0A000": Reason.UNSUPPORTED,
+    "25P03": Reason.TIMEOUT,  # idle_in_transaction_session_timeout
+    "25P04": Reason.TIMEOUT,  # transaction_timeout, since PostgreSQL 17
+    "3D000": Reason.FORBIDDEN,  # no such database: as a wrong virtual host elsewhere
+    "40001": Reason.NOT_READY,  # a standby cancelled us for recovery
+    "42501": Reason.FORBIDDEN,
+    "55000": Reason.UNSUPPORTED,  # a function that this server's state or its extensions do not allow
+    "55P03": Reason.TIMEOUT,  # lock_timeout
+    "57014": Reason.TIMEOUT,  # statement_timeout
+    "57P01": Reason.NOT_READY,  # shutting down
+    "57P02": Reason.NOT_READY,  # another backend crashed
+    "57P03": Reason.NOT_READY,  # starting up, shutting down or in recovery
+    "57P04": Reason.FORBIDDEN,  # the database was dropped
+    "57P05": Reason.RESET,  # idle_session_timeout, since PostgreSQL 14
+}
+_BY_CLASS = {
+    "08": Reason.UNREACHABLE,
+    "28": Reason.AUTH,
+    "53": Reason.OVERLOAD,
+    "58": Reason.NOT_READY,
+    "XX": Reason.NOT_READY,
+}
+
+_BY_ERRNO = {
+    errno.ECONNREFUSED: Reason.REFUSED,
+    errno.ENOENT: Reason.REFUSED,  # a Unix socket that is not there
+    errno.ECONNRESET: Reason.RESET,
+    errno.ECONNABORTED: Reason.RESET,
+    errno.EPIPE: Reason.RESET,
+    errno.EACCES: Reason.FORBIDDEN,
+    errno.EPERM: Reason.FORBIDDEN,
+}
+
+
+def translate(error: BaseException, where: str = "") -> ProbeError | None:
+    """The ProbeError for an exception of asyncpg, of TLS or of the system; None for anything else, which is our own bug.
+
+    `where` says what was done and where: `connect 10.0.0.7:5432`.
+    """
+    for cause in _causes(error):
+        if isinstance(cause, ProbeError):
+            return cause
+        if isinstance(cause, asyncpg.PostgresError) and not isinstance(cause, asyncpg.ConnectionDoesNotExistError):
+            return _refusal(cause, where)
+    return _of_asyncpg(error, where) or _of_the_system(error, where)
+
+
+def _of_asyncpg(error: BaseException, where: str) -> ProbeError | None:
+    if isinstance(error, asyncpg.PostgresError):
+        return _problem(Reason.RESET, where, "connection closed by the server")
+    if isinstance(error, asyncpg.InterfaceError):
+        return _unusable(error, where)
+    if isinstance(error, UnicodeDecodeError):
+        return _problem(Reason.CONFIG, where, "text that is not UTF-8; convert it with convert_from()")
+    return _problem(Reason.PROTOCOL, where, "a row cannot be read") if isinstance(error, BufferError) else None
+
+
+def _of_the_system(error: BaseException, where: str) -> ProbeError | None:
+    if isinstance(error, ssl.SSLError):
+        return _problem(Reason.TLS, where, describe(error))
+    if isinstance(error, TimeoutError):
+        return _problem(Reason.TIMEOUT, where, "timed out")
+    if not isinstance(error, OSError):
+        return None
+    if error.errno is None and isinstance(error, ConnectionError):
+        return _problem(Reason.RESET, where, "connection closed by the server")
+    text = os.strerror(error.errno).lower() if error.errno else type(error).__name__
+    return _problem(_BY_ERRNO.get(error.errno or 0, Reason.UNREACHABLE), where, text)
+
+
+@contextmanager
+def translated(where: str) -> Iterator[None]:
+    """Turns exceptions of the driver inside the block into ProbeErrors that say `where`."""
+    try:
+        yield
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, BufferError, OSError) as error:
+        told = translate(error, where)
+        if told is None:
+            raise
+        raise told from (told.__cause__ if told is error.__cause__ else error)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what asyncpg says it comes from: a connection lost because of something names it so."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
+
+
+def _refusal(error: asyncpg.PostgresError, where: str) -> ProbeError:
+    code = error.sqlstate or ""
+    reason = _BY_CODE.get(code) or _BY_CLASS.get(code[:2]) or Reason.CONFIG
+    primary = without_literals(str(getattr(error, "message", None) or ""))
+    # what ran into our own timeout is not begun anew: the server has just spent that long on it
+    retryable = False if reason is Reason.TIMEOUT else None
+    return _problem(reason, where, f"{code} {primary}", retryable=retryable)
+
+
+def _unusable(error: asyncpg.InterfaceError, where: str) -> ProbeError:
+    text = str(error)
+    if "SCRAM" in text:
+        return _problem(Reason.AUTH, where, "the server could not prove that it knows the password")
+    if "authentic" in text.lower() or "gssapi" in text:
+        return _problem(
+            Reason.UNSUPPORTED, where, "no way to log in that both know; ours are scram-sha-256, md5, password, certificate"
+        )
+    return _problem(Reason.RESET, where, "connection closed")
+
+
+def _problem(reason: Reason, where: str, what: str, *, retryable: bool | None = None) -> ProbeError:
+    return ProbeError(reason, one_line(f"{where}: {what}" if where else what, MESSAGE_LENGTH), retryable=retryable)
