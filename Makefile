@@ -20,7 +20,7 @@ lint:
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 	@if command -v shellcheck >/dev/null; then shellcheck .ci/setup .ci/run; fi
 
 bench:

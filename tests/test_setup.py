@@ -79,7 +79,7 @@ class Machine:
 
 
 def _pip(extra: str) -> str:
-    return f"pip -m pip install --quiet --disable-pip-version-check --editable .{extra}"
+    return f"pip -m pip install -qq --disable-pip-version-check --editable .{extra}"
 
 
 def test_root_on_debian_gets_all_missing_programs_with_nothing_started(tmp_path: Path) -> None:
