@@ -1,0 +1,71 @@
+"""Limits are tests, not memory: floors, file sizes, golden metric names."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from exporter.exposition import own
+from exporter.model import Kind, Metric
+from exporter.probes import TYPES
+
+ROOT = Path(__file__).parent.parent
+GOLDEN = ROOT / "tests" / "data" / "metrics"
+MOST_LINES = 600
+
+# the least configuration with which a type declares all of its built-in metrics
+LEAST: dict[str, dict[str, object]] = {
+    "postgres": {"url": "postgresql://localhost/x"},
+    "http": {"url": "http://localhost/"},
+}
+
+
+def test_no_file_outgrows_its_room() -> None:
+    """A file of more than 600 lines has more than one owner."""
+    sizes = {path.relative_to(ROOT): len(path.read_text().splitlines()) for path in (ROOT / "exporter").rglob("*.py")}
+    assert {str(path): size for path, size in sizes.items() if size > MOST_LINES} == {}
+
+
+def test_floors_hold() -> None:
+    """Each floor imports only from below; driver packages are imported in drivers alone."""
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stdout
+
+
+def _listed(metrics: tuple[Metric, ...]) -> str:
+    return "".join(f"{metric.name} {metric.kind} {{{','.join(metric.labels)}}}\n" for metric in sorted(metrics, key=lambda m: m.name))
+
+
+def _own() -> tuple[Metric, ...]:
+    return tuple(value for value in vars(own).values() if isinstance(value, Metric))
+
+
+@pytest.mark.parametrize("name", [*TYPES, "sidecar"])
+def test_metric_names_kinds_and_labels_are_a_promise(name: str) -> None:
+    """A rename cannot slip through: it changes a golden file, and that needs a line in the changelog."""
+    if name == "sidecar":
+        metrics = _own()
+    else:
+        metrics = TYPES[name].load_settings().model_validate({"type": name, **LEAST[name]}).declared()
+    assert _listed(metrics) == (GOLDEN / f"{name}.txt").read_text()
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_every_metric_says_what_it_is(name: str) -> None:
+    """Help is a sentence, and a name stands once."""
+    metrics = TYPES[name].load_settings().model_validate({"type": name, **LEAST[name]}).declared()
+    assert len({metric.name for metric in metrics}) == len(metrics)
+    for metric in metrics:
+        assert metric.help.endswith("."), metric.name
+        assert metric.kind in Kind
+
+
+def test_every_dependency_has_its_reason() -> None:
+    """A dependency without a reason on its line is one nobody will dare to remove."""
+    text = (ROOT / "pyproject.toml").read_text()
+    block = text.partition("dependencies = [")[2].partition("\n]")[0]
+    entries = [line.strip() for line in block.splitlines() if line.strip().startswith('"')]
+    assert len(entries) >= 8
+    assert [entry for entry in entries if "#" not in entry] == []
