@@ -3,12 +3,15 @@
 import re
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from exporter.model import Kind, Metric
+from exporter.probes.address import Server, parse_server
 from exporter.probes.base import ProbeSettings, Settings
 from exporter.probes.fields import Flag, SecretText, Text
 from exporter.probes.http.metrics import DECLARED
+
+SCHEMES = ("http", "https")
 
 UP = Metric("probe_success", Kind.GAUGE, "Whether the last check got the expected answer: 1, or 0 when it failed.")
 
@@ -30,7 +33,7 @@ def _pattern(value: str) -> str:
     return value
 
 
-StatusPattern = Annotated[str, AfterValidator(_status)]
+StatusPattern = Annotated[str, BeforeValidator(_status)]
 Pattern = Annotated[Text, AfterValidator(_pattern)]
 
 
@@ -64,3 +67,15 @@ class HttpSettings(ProbeSettings):
 
     def declared(self) -> tuple[Metric, ...]:
         return (self.up, *DECLARED)
+
+    @property
+    def server(self) -> Server:
+        """Where the request goes.
+
+        Raises:
+            ValueError: the URL cannot be read; with a sentence for the user.
+        """
+        server = parse_server(self.url, SCHEMES)
+        if not server.host:
+            raise ValueError("names no host")
+        return server
