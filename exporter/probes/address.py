@@ -18,7 +18,9 @@ _TLS_SCHEMES = ("https", "rediss", "amqps")
 _TLS_SSLMODES = SSLMODES[SSLMODES.index("require") :]
 _USERINFO_PASSWORD = re.compile(r"://[^/?#\s:]*:([^/?#\s]*)@")
 
-_UNREADABLE = "the host or port cannot be read; percent-encode `@ : / # ?` in the password, or write it as `password:` beside the url"
+_UNREADABLE = (
+    "the host or port cannot be read; percent-encode `@ : / # ?` in the password, or write it as `password:` beside the url"
+)
 
 
 @dataclass(frozen=True, slots=True)
