@@ -1,54 +1,9 @@
-"""From a YAML file or the environment to a checked `Configuration`. Knows no driver and starts nothing."""
+"""From a YAML file or the environment to a checked `Configuration`. Knows no driver and starts nothing.
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+The way: `load` reads, `document` parses to a tree with places, `expand` puts values in, `check` applies the rules.
+"""
 
-from exporter.errors import Problem
-from exporter.probes.base import ProbeSettings
-from exporter.secret import Secret
+from exporter.config.configuration import DEFAULT_PORT, Configuration, Listen, Log, Web
+from exporter.config.load import find, load
 
-DEFAULT_PORT = 10190
-
-
-@dataclass(frozen=True, slots=True)
-class Listen:
-    """Address to serve on. `host` is empty for all interfaces; port 0 picks a free one."""
-
-    host: str = ""
-    port: int = DEFAULT_PORT
-
-
-@dataclass(frozen=True, slots=True)
-class Web:
-    """What the HTTP surface asks for and how it ends: `drain_seconds` it keeps serving after SIGTERM."""
-
-    token: Secret | None = None
-    details: Literal["always", "authorized"] = "always"
-    drain_seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Log:
-    format: Literal["auto", "text", "json"] = "auto"
-    level: Literal["debug", "info", "warning", "error"] = "info"
-
-
-@dataclass(frozen=True, slots=True)
-class Configuration:
-    """Everything that was configured, checked and with defaults applied.
-
-    `source` is the file's path, or `environment`. `probes` in the order written, disabled ones too. `secrets` is every
-    secret value that was seen (passwords, tokens, header values, whole URLs), for the redactor. `warnings` are worth a
-    line in the log but stop nothing.
-    """
-
-    source: str
-    probes: Mapping[str, ProbeSettings]
-    listen: Listen = Listen()
-    instance: str = "default"
-    labels: Mapping[str, str] = field(default_factory=dict)
-    web: Web = Web()
-    log: Log = Log()
-    secrets: tuple[Secret, ...] = ()
-    warnings: tuple[Problem, ...] = ()
+__all__ = ["DEFAULT_PORT", "Configuration", "Listen", "Log", "Web", "find", "load"]

@@ -1,0 +1,206 @@
+"""From a parsed tree to a checked `Configuration`, or to every problem in it. Reads no file but those that values name."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from pydantic import BaseModel
+
+from exporter.config.configuration import Configuration, Log, Web
+from exporter.config.document import Entry, MappingNode, Node, ScalarNode, below
+from exporter.config.expand import Sources, expand
+from exporter.config.findings import Findings, Place, did_you_mean, listed
+from exporter.config.rules import WrittenProbe, check_all, plain_connections
+from exporter.config.section import Section
+from exporter.config.series import check_metrics, check_static_labels
+from exporter.config.top import COMMON_KEYS, DEFAULT_KEYS, CommonSettings, TopSettings
+from exporter.config.validate import validate
+from exporter.errors import ConfigError
+from exporter.probes import TYPES
+from exporter.probes.address import passwords_in
+from exporter.probes.base import ProbeSettings
+from exporter.secret import Secret
+
+_SECTIONS = ("labels", "defaults", "probes", "web", "log")
+
+
+@dataclass(frozen=True, slots=True)
+class _Expanded:
+    """The top of the file with every `${…}` replaced, and the files that values came from, by probe."""
+
+    top: Section
+    files: Mapping[str, tuple[str, ...]]
+
+
+def check(root: Node | None, start: Place, sources: Sources, findings: Findings) -> Configuration:
+    """The configuration that a tree describes; `start` is where the tree begins, its source the configuration's name.
+
+    Raises:
+        ConfigError: with every problem, those in `findings` included.
+    """
+    if not isinstance(root, MappingNode):
+        findings.add(start, "", _not_a_mapping(root))
+        raise ConfigError(findings.problems())
+    expanded = _expand(root, start, sources, findings)
+    top = expanded.top
+    settings = validate(TopSettings, top, findings)
+    defaults = _defaults(top, findings)
+    probes = [_probe(name, section, findings) for name, section in _probe_sections(top, defaults, findings)]
+    if not probes and not findings:
+        findings.add(top.place_of("probes"), "probes", "no probe; write at least one, such as `db: {type: postgres, url: …}`")
+    check_all(probes, defaults, findings)
+    check_metrics(probes, findings)
+    check_static_labels(top.section("labels"), probes, findings)
+    if findings or settings is None:
+        raise ConfigError(findings.problems())
+    return _configuration(settings, probes, start.source, sources, expanded.files)
+
+
+def _not_a_mapping(root: Node | None) -> str:
+    if root is None or (isinstance(root, ScalarNode) and root.is_null):
+        return "is empty; write at least one probe under `probes:`"
+    return "not a mapping at the top; begin with keys such as `probes:`"
+
+
+def _expand(root: MappingNode, start: Place, sources: Sources, findings: Findings) -> _Expanded:
+    """Expands the probes one by one, so that the files behind each are known; those behind defaults stand behind all."""
+    entries = {
+        key: entry
+        for key, entry in root.entries.items()
+        if not (key in _SECTIONS and isinstance(entry.node, ScalarNode) and entry.node.is_null)
+    }
+    probes = entries.pop("probes", None)
+    rest = expand(MappingNode(root.place, entries), sources, findings)
+    shared = _files_of(sources)
+    expanded = dict(rest.entries) if isinstance(rest, MappingNode) else {}
+    files: dict[str, tuple[str, ...]] = {}
+    if probes is not None and isinstance(probes.node, MappingNode):
+        inner: dict[str, Entry] = {}
+        for name, entry in probes.node.entries.items():
+            inner[name] = Entry(entry.place, expand(entry.node, sources, findings, below("probes", name)))
+            behind = (*shared, *_files_of(sources))
+            files |= {name: behind} if behind else {}
+        probes = Entry(probes.place, MappingNode(probes.node.place, inner))
+    if probes is not None:
+        expanded["probes"] = probes
+    return _Expanded(Section("", start, expanded), files)
+
+
+def _files_of(sources: Sources) -> tuple[str, ...]:
+    files = tuple(sorted(sources.files))
+    sources.files.clear()
+    return files
+
+
+def _defaults(top: Section, findings: Findings) -> Section | None:
+    """The sound part of the defaults; keys that cannot stand there are told and left out."""
+    written = top.section("defaults")
+    if written is None:
+        return None
+    for key, entry in written.own.items():
+        if key not in DEFAULT_KEYS:
+            findings.add(entry.place, written.path_of(key), _no_default(key))
+    sound = replace(written, own={key: entry for key, entry in written.own.items() if key in DEFAULT_KEYS})
+    validate(CommonSettings, sound, findings)
+    return sound
+
+
+def _no_default(key: str) -> str:
+    if key in COMMON_KEYS:
+        return "belongs to one probe; write it there"
+    owners = _types_with(key)
+    if owners:
+        return f"belongs to probes of type {listed(owners)}; write it there"
+    return "unknown key" + (did_you_mean(key, DEFAULT_KEYS) or f"; known here: {listed(sorted(DEFAULT_KEYS))}")
+
+
+def _types_with(key: str) -> list[str]:
+    return [name for name, row in TYPES.items() if key in row.load_settings().model_fields]
+
+
+def _probe_sections(top: Section, defaults: Section | None, findings: Findings) -> Iterator[tuple[str, Section]]:
+    probes = top.section("probes")
+    for name, entry in probes.own.items() if probes else ():
+        path = below("probes", name)
+        if isinstance(entry.node, MappingNode):
+            yield name, Section(path, entry.place, entry.node.entries, defaults)
+        else:
+            findings.add(entry.place, path, f"not a mapping; write `type:` (one of {listed(TYPES)}) and the probe's keys below it")
+
+
+def _probe(name: str, section: Section, findings: Findings) -> WrittenProbe:
+    model = _model(section, findings)
+    if model is None:
+        common = replace(section, own={key: entry for key, entry in section.own.items() if key in COMMON_KEYS - {"type"}})
+        validate(CommonSettings, common, findings)
+        return WrittenProbe(name, section, None, None)
+    for key, entry in section.own.items():
+        owners = () if key in model.model_fields else _types_with(key)
+        if owners:
+            findings.add(
+                entry.place, section.path_of(key), f"belongs to probes of type {listed(owners)}, not {section.text('type')}"
+            )
+    return WrittenProbe(name, section, model, validate(model, section, findings))
+
+
+def _model(section: Section, findings: Findings) -> type[ProbeSettings] | None:
+    node, name = section.node("type"), section.text("type")
+    row = TYPES.get(name or "")
+    if row is not None:
+        return row.load_settings()
+    if node is None:
+        findings.add(section.place, section.path_of("type"), f"is missing; one of {listed(TYPES)}")
+    else:
+        hint = did_you_mean(name, TYPES) if name else ""
+        findings.add(node.place, section.path_of("type"), f"unknown type; one of {listed(TYPES)}{hint}")
+    return None
+
+
+def _configuration(
+    top: TopSettings, probes: list[WrittenProbe], source: str, sources: Sources, files: Mapping[str, tuple[str, ...]]
+) -> Configuration:
+    settings = {probe.name: _lowered(probe) for probe in probes if probe.settings}
+    token = top.web.token or None
+    return Configuration(
+        source=source,
+        probes={name: probe for name, probe in settings.items() if probe},
+        listen=top.listen,
+        instance=top.instance,
+        labels=top.labels,
+        web=Web(token, top.web.details, top.web.drain),
+        log=Log(top.log.format, top.log.level),
+        secrets=known_secrets([*sources.secrets, *secrets_in(top), *(s for model in settings.values() for s in secrets_in(model))]),
+        warnings=tuple(plain_connections(probes)),
+        files=files,
+    )
+
+
+def _lowered(probe: WrittenProbe) -> ProbeSettings | None:
+    """The settings, with a timeout from the defaults lowered to the probe's own interval."""
+    settings = probe.settings
+    if settings is None or settings.timeout is None or settings.timeout <= settings.interval:
+        return settings
+    return settings.model_copy(update={"timeout": settings.interval})
+
+
+def secrets_in(value: object) -> Iterator[Secret]:
+    """Every secret within settings, however deep."""
+    if isinstance(value, Secret):
+        yield value
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from secrets_in(getattr(value, name))
+    elif isinstance(value, Mapping):
+        yield from (secret for inner in value.values() for secret in secrets_in(inner))
+    elif isinstance(value, tuple | list):
+        yield from (secret for inner in value for secret in secrets_in(inner))
+
+
+def known_secrets(secrets: Iterable[Secret]) -> tuple[Secret, ...]:
+    """The secrets as they stand, the passwords in those that are URLs, and what follows the scheme in those like `Bearer x`."""
+    found: dict[str, None] = {}
+    for text in filter(None, (secret.reveal() for secret in secrets)):
+        found.update(dict.fromkeys((text, *passwords_in(text))))
+        scheme, _, rest = text.partition(" ")
+        if scheme.lower() in ("bearer", "basic", "token"):
+            found[rest.strip()] = None
+    return tuple(Secret(text) for text in found if text)
