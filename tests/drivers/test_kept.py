@@ -122,8 +122,8 @@ async def test_a_place_given_to_who_waits_is_not_taken_by_who_comes_next() -> No
     held = await kept._take("a")
     waiter = asyncio.create_task(kept._take("b"))
     await ticks()
+    newcomer = asyncio.create_task(kept._take("c"))  # its first step comes before the waiter's next
     kept._give_back(held)
-    newcomer = asyncio.create_task(kept._take("c"))
     await ticks()
     assert (kept.used, waiter.done(), newcomer.done()) == (1, True, False)
     newcomer.cancel()
