@@ -61,7 +61,7 @@ class Kept(Generic[C]):
         self._alive = alive
         self._idle: list[C] = []
         self._leases: list[Lease] = []
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[tuple[asyncio.Future[None], Lease]] = deque()
         self._closed = False
 
     @property
@@ -127,17 +127,15 @@ class Kept(Generic[C]):
             self._leases.append(lease)
             return lease
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        self._waiting.append((turn, lease))
         try:
             with phase.waiting("wait for a free connection"):
                 await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._wake()  # our turn had come: pass it on
-            elif turn in self._waiting:
-                self._waiting.remove(turn)
+            if (turn, lease) in self._waiting:
+                self._waiting.remove((turn, lease))
+            self._give_back(lease)  # our turn may have come: pass it on
             raise
-        self._leases.append(lease)
         return lease
 
     def _give_back(self, lease: Lease) -> None:
@@ -146,8 +144,10 @@ class Kept(Generic[C]):
             self._wake()
 
     def _wake(self) -> None:
+        """Gives the free place to who has waited longest; it is taken from now on, though its owner has not run yet."""
         while self._waiting:
-            turn = self._waiting.popleft()
+            turn, lease = self._waiting.popleft()
             if not turn.done():
+                self._leases.append(lease)
                 turn.set_result(None)
                 return

@@ -1,8 +1,10 @@
 """What can be written under a probe of type postgres. Knows no driver."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from exporter.model import Kind, Metric
 from exporter.probes.address import Server, parse_server
@@ -12,10 +14,38 @@ from exporter.probes.postgres.groups import GROUPS
 
 SCHEMES = ("postgresql", "postgres")
 DEFAULT_PORT = 5432
+SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 UP = Metric("pg_up", Kind.GAUGE, "Whether the last check reached the server: 1, or 0 when it failed.")
 
 Group = Literal["database", "activity", "locks", "replication", "settings"]
+
+
+def _by_name(value: object) -> object:
+    """A list of names means the same as a mapping of names to nothing."""
+    if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
+        value = dict.fromkeys(value)
+    if not isinstance(value, dict):
+        raise ValueError("not a list of collectors, nor a mapping of them")
+    unknown = [name for name in value if name not in GROUPS]
+    if unknown:
+        raise ValueError(f"no collector {unknown[0]}; there are {', '.join(GROUPS)}")
+    return {name: {} if own is None else own for name, own in value.items()}
+
+
+class OwnSchedule(Settings):
+    """When something is read beside the check."""
+
+    interval: Annotated[Duration | None, Field(description="Time between runs; default the probe's.")] = None
+    timeout: Annotated[Duration | None, Field(description="Deadline of a run; default the probe's, at most the interval.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """What holds for a collector after defaults."""
+
+    interval_seconds: float
+    timeout_seconds: float
 
 
 class QueryMetric(Settings):
@@ -27,13 +57,11 @@ class QueryMetric(Settings):
     labels: Annotated[tuple[Text, ...], Field(description="Columns that become labels.")] = ()
 
 
-class Query(Settings):
+class Query(OwnSchedule):
     """A SELECT of the user's, run read-only on its own schedule."""
 
     sql: Annotated[Text, Field(min_length=1, description="One SELECT; runs in a read-only session.")]
     metrics: Annotated[dict[str, QueryMetric], Field(min_length=1, description="Metrics by name.")]
-    interval: Annotated[Duration | None, Field(description="Time between runs; default the probe's.")] = None
-    timeout: Annotated[Duration | None, Field(description="Deadline of a run; default the probe's.")] = None
 
     def declared(self) -> tuple[Metric, ...]:
         return tuple(Metric(name, Kind(metric.type), metric.help, metric.labels) for name, metric in self.metrics.items())
@@ -53,13 +81,17 @@ class PostgresSettings(ProbeSettings):
     password: Annotated[SecretText | None, Field(description="Its password, literally.")] = None
     database: Annotated[Text | None, Field(description="Database; default the user's name.")] = None
     pool: Annotated[PoolSettings, Field(description="Connections to the server.")] = PoolSettings()
-    collect: Annotated[tuple[Group, ...], Field(description="Built-in collectors.")] = (
-        "database",
-        "activity",
-        "locks",
-        "replication",
-        "settings",
-    )
+    collect: Annotated[
+        dict[Group, OwnSchedule],
+        BeforeValidator(_by_name, json_schema_input_type=list[Group] | dict[Group, OwnSchedule | None]),
+        Field(description="Built-in collectors: a list, or a mapping to a schedule of their own."),
+    ] = {
+        "database": OwnSchedule(),
+        "activity": OwnSchedule(),
+        "locks": OwnSchedule(),
+        "replication": OwnSchedule(),
+        "settings": OwnSchedule(),
+    }
     queries: Annotated[dict[Name, Query], Field(description="Queries of yours by name, each a collector.")] = {}
 
     def declared(self) -> tuple[Metric, ...]:
@@ -69,9 +101,15 @@ class PostgresSettings(ProbeSettings):
     def connections(self) -> int | None:
         return self.pool.limit
 
+    def schedule_of(self, collector: str) -> Schedule:
+        """The schedule of a built-in collector or of a query; a default timeout is lowered to the interval."""
+        own = self.queries.get(collector) or {str(name): schedule for name, schedule in self.collect.items()}[collector]
+        interval = own.interval if own.interval is not None else self.interval
+        return Schedule(interval, own.timeout if own.timeout is not None else min(self.timeout_seconds, interval))
+
     @property
     def server(self) -> Server:
-        """Where to connect and as whom, fields beside the URL included.
+        """Where to connect and as whom, fields beside the URL included. A host that begins with `/` is a socket's folder.
 
         Raises:
             ValueError: the URL cannot be read, or neither a url nor a host is given; with a sentence for the user.
@@ -79,8 +117,8 @@ class PostgresSettings(ProbeSettings):
         url = parse_server(self.url, SCHEMES) if self.url is not None else None
         if url is None and self.host is None:
             raise ValueError("needs a url or a host")
-        base = url or Server("postgresql", "", None)
-        return base.overridden(
+        base = _with_query(url or Server("postgresql", "", None))
+        server = base.overridden(
             host=self.host,
             port=self.port,
             username=self.username,
@@ -88,3 +126,49 @@ class PostgresSettings(ProbeSettings):
             path=self.database,
             default_port=DEFAULT_PORT,
         )
+        self._check_sslmode(server)
+        return server if server.host else replace(server, host="localhost")
+
+    @property
+    def sslmode(self) -> str:
+        """The one in the URL; else, as `tls:` says, verify-full or require; else prefer, as libpq.
+
+        Raises:
+            ValueError: as `server`.
+        """
+        return _sslmode(self.server) or self._default_sslmode
+
+    @property
+    def tls_material(self) -> Mapping[str, str]:
+        """The files that the URL names, by the names they have under `tls:`, which wins over them."""
+        query = self.server.query
+        named = {"ca_file": "sslrootcert", "cert_file": "sslcert", "key_file": "sslkey"}
+        return {ours: query[theirs] for ours, theirs in named.items() if query.get(theirs) and query[theirs] != "system"}
+
+    @property
+    def _default_sslmode(self) -> str:
+        if self.tls is None:
+            return "prefer"
+        return "require" if self.tls.insecure_skip_verify else "verify-full"
+
+    def _check_sslmode(self, server: Server) -> None:
+        written = _sslmode(server)
+        if written is not None and written not in SSLMODES:
+            raise ValueError(f"unknown sslmode in the url; it is one of {', '.join(SSLMODES)}")
+        if written in ("verify-ca", "verify-full") and self.tls is not None and self.tls.insecure_skip_verify:
+            raise ValueError(f"sslmode={written} in the url contradicts tls.insecure_skip_verify")
+
+
+def _sslmode(server: Server) -> str | None:
+    """What the URL asks for; SQLAlchemy's asyncpg dialect calls it `ssl`."""
+    return server.query.get("sslmode") or server.query.get("ssl")
+
+
+def _with_query(server: Server) -> Server:
+    """The server with the host and port of the URL's query, as libpq takes them: `postgresql:///db?host=/run/postgresql`."""
+    host, port = server.query.get("host", server.host), server.query.get("port")
+    if "," in host:
+        raise ValueError("names more than one host; write a probe for each")
+    if port is not None and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError("the port in the url's query is not a port")
+    return replace(server, host=host, port=server.port if port is None else int(port))

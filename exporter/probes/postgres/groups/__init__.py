@@ -1,15 +1,16 @@
 """The built-in collectors, one row each: their SQL by version and their metrics, as data."""
 
-from dataclasses import dataclass
+from exporter.probes.postgres.groups.activity import ACTIVITY
+from exporter.probes.postgres.groups.database import DATABASE
+from exporter.probes.postgres.groups.locks import LOCKS
+from exporter.probes.postgres.groups.replication import REPLICATION
+from exporter.probes.postgres.groups.settings import SETTINGS
+from exporter.probes.postgres.groups.view import Group
 
-from exporter.model import Metric
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """A built-in collector."""
-
-    metrics: tuple[Metric, ...]
-
-
-GROUPS: dict[str, Group] = {name: Group(()) for name in ("database", "activity", "locks", "replication", "settings")}
+GROUPS: dict[str, Group] = {
+    "database": DATABASE,
+    "activity": ACTIVITY,
+    "locks": LOCKS,
+    "replication": REPLICATION,
+    "settings": SETTINGS,
+}
