@@ -48,7 +48,8 @@ def test_the_type_of_the_guide_works(tmp_path: Path, echo_port: int) -> None:
     for file in ("settings.py", "probe.py"):
         (folder / file).write_text(blocks[f"exporter/probes/echo/{file}"])
     table = tmp_path / "exporter/probes/__init__.py"
-    table.write_text(table.read_text().replace('    "http": ProbeType(', f"    {blocks['exporter/probes/__init__.py'].strip()}\n" + '    "http": ProbeType('))
+    row = blocks["exporter/probes/__init__.py"].strip()
+    table.write_text(table.read_text().replace('    "http": ', f'    {row}\n    "http": '))
     (tmp_path / "config.yaml").write_text(f"probes:\n  echo: {{type: echo, host: 127.0.0.1, port: {echo_port}}}\n")
     command = [sys.executable, "-m", "exporter", "probe", "echo", "-c", "config.yaml"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30, env={"PATH": ""})
@@ -65,5 +66,3 @@ def test_the_guide_is_lint_clean(tmp_path: Path) -> None:
     command = [str(ruff), "check", "--config", str(ROOT / "pyproject.toml"), "--ignore", "INP001,RUF012,I001", str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert result.returncode == 0, result.stdout
-
-
