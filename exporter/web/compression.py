@@ -63,7 +63,7 @@ class Gzip:
         self._jobs.put(job)
         return job
 
-    def close(self) -> None:
+    async def stop(self, _: object = None) -> None:
         """Lets the thread end when it has done what it was given; nobody waits for it."""
         if self._thread is not None:
             self._jobs.put(None)

@@ -1,5 +1,6 @@
 """Answers the questions about the targets: all of them, one of them, and their circuits. Knows no paths and no schedule."""
 
+import asyncio
 from http import HTTPStatus
 
 from aiohttp import web
@@ -23,7 +24,11 @@ class Health:
     def __init__(self, sources: Sources, access: Access) -> None:
         self._sources = sources
         self._access = access
-        self._page = Page(sources.version)
+        self._page: Page
+
+    async def prepare(self, _: web.Application) -> None:
+        """Reads and compiles the page's template, off the loop, before the first request can come."""
+        self._page = await asyncio.to_thread(Page, self._sources.version)
 
     async def page(self, request: web.Request) -> web.Response:
         """`/`: always 200, since the page itself is there."""

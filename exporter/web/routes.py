@@ -74,21 +74,18 @@ class Surface:
 
     def __init__(self, sources: Sources, lifecycle: Lifecycle, commands: Commands | None = None) -> None:
         access = Access(sources.web)
+        health = Health(sources, access)
         gzip = Gzip()
-        table = _table(
-            Health(sources, access), Vitals(sources, lifecycle), Metrics(sources, gzip), Operations(sources, access, commands)
-        )
+        operations = Operations(sources, access, commands)
+        table = _table(health, Vitals(sources, lifecycle), Metrics(sources, gzip), operations)
         self._now = sources.now
         self._paths = ", ".join(route.path.replace("{name}", "NAME") for route in table)
         self.tally = Tally(_expected(table))
         self.application = web.Application()
         for route in (*table, Route("/{path:.*}", _OTHER, {})):
             self.application.router.add_route("*", route.path, self._served(route))
-
-        async def stop(_: web.Application) -> None:
-            gzip.close()
-
-        self.application.on_cleanup.append(stop)
+        self.application.on_startup.append(health.prepare)
+        self.application.on_cleanup.append(gzip.stop)
 
     def _served(self, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def serve(request: web.Request) -> web.StreamResponse:
