@@ -1,5 +1,6 @@
 """Limits are tests, not memory: floors, file sizes, golden metric names."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ from exporter.probes import TYPES
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "tests" / "data" / "metrics"
 MOST_LINES = 600
+ADDED_BY_PROMETHEUS = {"job", "instance", "cluster", "namespace"}
+LATER = ("pg_stat_bgwriter_",)  # the README says that this collector is still to come
 
 # the least configuration with which a type declares all of its built-in metrics
 LEAST: dict[str, dict[str, object]] = {
@@ -59,6 +62,16 @@ def test_every_metric_says_what_it_is(name: str) -> None:
     for metric in metrics:
         assert metric.help.endswith("."), metric.name
         assert metric.kind in Kind
+
+
+@pytest.mark.parametrize("name", [path.stem for path in (ROOT / "tests" / "data" / "compat").glob("*.json")])
+def test_published_dashboards_find_their_names(name: str) -> None:
+    """Somebody who switches touches no dashboard: every name they query is there, with every label they match."""
+    served = {metric.name: {*metric.labels, *ADDED_BY_PROMETHEUS} for metric in _declared(name)}
+    wanted = json.loads((ROOT / "tests" / "data" / "compat" / f"{name}.json").read_text())
+    later = {metric for metric in wanted if metric.startswith(LATER)}
+    assert {metric for metric in wanted if metric not in served} == later
+    assert [metric for metric in wanted.keys() - later if not set(wanted[metric]["labels"]) <= served[metric]] == []
 
 
 def test_every_dependency_has_its_reason() -> None:
