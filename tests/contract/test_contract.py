@@ -110,10 +110,10 @@ async def _nothing_left(postgres_server: Postgres) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def real_server(case: Case, postgres: Postgres) -> AsyncIterator[int]:
-    """The port of a real server of the type."""
+async def real_server(case: Case, postgres: Postgres) -> AsyncIterator[tuple[int, dict[str, object]]]:
+    """The port of a real server of the type, and the keys that log in there."""
     if case.type == "postgres":
-        yield postgres.port
+        yield postgres.port, {"password": postgres.password}
         return
 
     async def answer(_: web.Request) -> web.Response:
@@ -125,7 +125,7 @@ async def real_server(case: Case, postgres: Postgres) -> AsyncIterator[int]:
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    yield runner.addresses[0][1]
+    yield runner.addresses[0][1], {}
     await runner.cleanup()
 
 
@@ -142,7 +142,7 @@ FAULTS: dict[str, tuple[Callable[[], AbstractAsyncContextManager[int]], Reason]]
 @every_type
 async def test_a_real_server_is_a_success(case: Case, postgres_server: Postgres) -> None:
     """The faults below would prove nothing if the ordinary case did not work."""
-    async with real_server(case, postgres_server) as port, checked(case, case.keys("127.0.0.1", port)) as subject:
+    async with real_server(case, postgres_server) as (port, login), checked(case, case.keys("127.0.0.1", port) | login) as subject:
         run = await subject.check()
         assert (run.outcome, run.reason, run.message) == (Outcome.SUCCESS, None, None)
         assert run.reading is not None
@@ -241,8 +241,8 @@ async def test_a_lookup_that_hangs_is_dns_at_the_deadline(case: Case, monkeypatc
 @every_type
 async def test_a_half_open_connection_heals_with_the_next_check(case: Case, postgres_server: Postgres) -> None:
     """The old connection is silent for good, new ones work: a kept one must not be trusted after a timeout."""
-    async with real_server(case, postgres_server) as port, Proxy(port) as proxy:
-        async with checked(case, case.keys("127.0.0.1", proxy.port)) as subject:
+    async with real_server(case, postgres_server) as (port, login), Proxy(port) as proxy:
+        async with checked(case, case.keys("127.0.0.1", proxy.port) | login) as subject:
             assert (await subject.check()).outcome is Outcome.SUCCESS
             proxy.half_open()
             await subject.check()
@@ -252,8 +252,8 @@ async def test_a_half_open_connection_heals_with_the_next_check(case: Case, post
 @every_type
 async def test_a_path_that_stalls_and_flows_again_heals(case: Case, postgres_server: Postgres) -> None:
     """As after a failing switch: timeout while it lasts, right again at once."""
-    async with real_server(case, postgres_server) as port, Proxy(port) as proxy:
-        async with checked(case, case.keys("127.0.0.1", proxy.port)) as subject:
+    async with real_server(case, postgres_server) as (port, login), Proxy(port) as proxy:
+        async with checked(case, case.keys("127.0.0.1", proxy.port) | login) as subject:
             assert (await subject.check()).outcome is Outcome.SUCCESS
             proxy.stall()
             for _ in range(2):
@@ -265,8 +265,8 @@ async def test_a_path_that_stalls_and_flows_again_heals(case: Case, postgres_ser
 @every_type
 async def test_a_connection_reset_between_two_checks_costs_nothing(case: Case, postgres_server: Postgres) -> None:
     """A kept connection that died while idle is seen to be dead and made anew."""
-    async with real_server(case, postgres_server) as port, Proxy(port) as proxy:
-        async with checked(case, case.keys("127.0.0.1", proxy.port)) as subject:
+    async with real_server(case, postgres_server) as (port, login), Proxy(port) as proxy:
+        async with checked(case, case.keys("127.0.0.1", proxy.port) | login) as subject:
             assert (await subject.check()).outcome is Outcome.SUCCESS
             proxy.reset()
             await eventually(lambda: proxy.connections == 0, 5)
