@@ -7,10 +7,13 @@ configuration. SQLSTATEs: https://www.postgresql.org/docs/current/errcodes-appen
 import errno
 import os
 import ssl
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import asyncpg
+from asyncpg.pgproto import pgproto
 
 from exporter.drivers.tls import describe
 from exporter.errors import MESSAGE_LENGTH, ProbeError
@@ -52,6 +55,9 @@ _BY_ERRNO = {
     errno.EPERM: Reason.FORBIDDEN,
 }
 
+STUMBLES = (asyncpg.InternalClientError, AttributeError, LookupError, OverflowError, TypeError, ValueError, pgproto.BufferError)
+"""What asyncpg's parser raises on messages that are well framed but nonsense inside, or that come when nobody asked."""
+
 
 def translate(error: BaseException, where: str = "") -> ProbeError | None:
     """The ProbeError for an exception of asyncpg, of TLS or of the system; None for anything else, which is our own bug.
@@ -63,7 +69,7 @@ def translate(error: BaseException, where: str = "") -> ProbeError | None:
             return cause
         if isinstance(cause, asyncpg.PostgresError) and not isinstance(cause, asyncpg.ConnectionDoesNotExistError):
             return _refusal(cause, where)
-    return _of_asyncpg(error, where) or _of_the_system(error, where)
+    return _of_the_system(error, where) or _of_asyncpg(error, where)
 
 
 def _of_asyncpg(error: BaseException, where: str) -> ProbeError | None:
@@ -71,9 +77,15 @@ def _of_asyncpg(error: BaseException, where: str) -> ProbeError | None:
         return _problem(Reason.RESET, where, "connection closed by the server")
     if isinstance(error, asyncpg.InterfaceError):
         return _unusable(error, where)
-    if isinstance(error, UnicodeDecodeError):
-        return _problem(Reason.CONFIG, where, "text that is not UTF-8; convert it with convert_from()")
-    return _problem(Reason.PROTOCOL, where, "a row cannot be read") if isinstance(error, BufferError) else None
+    if isinstance(error, STUMBLES) and _raised_by_asyncpg(error):
+        return _problem(Reason.PROTOCOL, where, "not the PostgreSQL protocol: a message cannot be read")
+    return None
+
+
+def _raised_by_asyncpg(error: BaseException) -> bool:
+    """Whether it comes from inside asyncpg: the same exception raised by us is our own bug."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return bool(frames) and "asyncpg" in Path(frames[-1][0].f_code.co_filename).parts
 
 
 def _of_the_system(error: BaseException, where: str) -> ProbeError | None:
@@ -94,7 +106,7 @@ def translated(where: str) -> Iterator[None]:
     """Turns exceptions of the driver inside the block into ProbeErrors that say `where`."""
     try:
         yield
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, BufferError, OSError) as error:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, *STUMBLES) as error:
         told = translate(error, where)
         if told is None:
             raise

@@ -13,6 +13,7 @@ from typing import cast
 
 import asyncpg
 
+from exporter.drivers.postgres.errors import STUMBLES
 from exporter.errors import ProbeError
 from exporter.model import Reason
 
@@ -32,9 +33,6 @@ _ITERATIONS = re.compile(rb",i=(\d+)")
 # what a server may send before the login is through, and after; COPY and function calls are never asked for
 _GREETING = frozenset(b"RKSZENv")
 _SESSION = frozenset(b"SZENATDCI123tns")
-
-# what asyncpg's parser raises on a message that is well framed but nonsense inside, or comes when nobody asked
-_UNREADABLE = (asyncpg.InterfaceError, AttributeError, BufferError, LookupError, OverflowError, TypeError, ValueError)
 
 
 class Framing(asyncio.Protocol):
@@ -124,7 +122,7 @@ class Framing(asyncio.Protocol):
                 self._inner.data_received(whole)
         except ProbeError as error:
             self._end(error)
-        except _UNREADABLE as error:
+        except (asyncpg.InterfaceError, *STUMBLES) as error:
             self._end(self._garbled("a message cannot be read"), error)
 
     def pause_writing(self) -> None:

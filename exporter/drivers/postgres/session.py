@@ -151,7 +151,7 @@ class Session:
             try:
                 answer = await self._select(where, f"{COMMENT} {sql}", most_rows, suits)
             except (asyncpg.PostgresError, ProbeError, UnicodeDecodeError) as error:
-                refusal = translate(error, where)
+                refusal = _not_text(where) if isinstance(error, UnicodeDecodeError) else translate(error, where)
                 if refusal is None or not self.alive:
                     raise
                 await self._connection.execute(f"{COMMENT} ROLLBACK")
@@ -175,6 +175,11 @@ class Session:
         """Ends it at once, without waiting for the server."""
         self._connection.terminate()
         self._line.abort()
+
+
+def _not_text(where: str) -> ProbeError:
+    """A database in SQL_ASCII keeps whatever bytes it is given, and the server sends them as they are."""
+    return ProbeError(Reason.CONFIG, f"{where}: text that is not UTF-8; convert it with convert_from()")
 
 
 def _begin(where: str, budget: Budget) -> str:
@@ -220,9 +225,6 @@ async def _attempt(login: Login, encrypted: bool, resolver: Resolver, hold: Call
     try:
         with phase.waiting(where), translated(where):
             connection = await _log_in(login, line)
-    except (AttributeError, LookupError, ValueError) as error:  # asyncpg believes what a server says of itself
-        line.abort()
-        raise ProbeError(Reason.PROTOCOL, f"{where}: not the PostgreSQL protocol: its greeting cannot be read") from error
     except BaseException:
         line.abort()
         raise
