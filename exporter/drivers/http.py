@@ -470,7 +470,7 @@ _CERTIFICATE_FAULTS = {  # X509_V_ERR_* of OpenSSL's x509_vfy.h
     9: "the certificate is not yet valid",
     10: "the certificate has expired",
     18: "the certificate is self-signed",
-    19: "the certificate's authority is not trusted (self-signed root in its chain)",
+    19: "the certificate's authority is not trusted",
     20: "the certificate's authority is not trusted",
     21: "the certificate's authority is not trusted",
     23: "the certificate was revoked",
