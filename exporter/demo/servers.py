@@ -67,15 +67,22 @@ def unprivileged() -> Account:
     raise MissingServer("running as root, and neither a user postgres nor nobody exists to run servers as")
 
 
-def reserve_port() -> socket.socket:
-    """A free loopback port, kept from everyone but a server that listens with SO_REUSEADDR, as all of ours do.
+def reserve_port(port: int = 0) -> socket.socket:
+    """A loopback port, by default any free one, kept from all but a server that listens with SO_REUSEADDR, as ours do.
 
     A bound socket that does not listen refuses connections like a closed port, and the kernel gives its port neither to
     bind(0) nor to an outgoing connection (Linux, inet_csk_find_open_port): a server can come back on the port it had.
+
+    Raises:
+        ServerFailed: somebody else listens on that port.
     """
     reserved = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    reserved.bind((HOST, 0))
+    try:
+        reserved.bind((HOST, port))
+    except OSError as error:
+        reserved.close()
+        raise ServerFailed(f"port {port} of {HOST}: {error.strerror}") from error
     return reserved
 
 
@@ -112,12 +119,12 @@ class Server:
     name: str = "server"
     ending: signal.Signals = signal.SIGTERM
 
-    def __init__(self, account: Account | None = None) -> None:
+    def __init__(self, account: Account | None = None, port: int = 0) -> None:
+        self._reserved = reserve_port(port)
         self.account = account or Account("")
         self.folder = Path(tempfile.mkdtemp(prefix=f"sidecar-{self.name}-"))
         self.account.own(self.folder)
         self.log = self.folder / "log"
-        self._reserved = reserve_port()
         self.port: int = self._reserved.getsockname()[1]
         self._guard: subprocess.Popen[bytes] | None = None
 
@@ -261,7 +268,7 @@ class Postgres(Server):
     """A PostgreSQL server with one superuser, `postgres`, who needs `password` (SCRAM).
 
     `settings` are further server settings (GUCs); `hba` are lines that go before the one of pg_hba.conf; with a
-    `certificate` it speaks TLS too.
+    `certificate` it speaks TLS too. `seed` statements, without semicolons at their ends, run before it first listens.
     """
 
     name = "postgres"
@@ -273,18 +280,19 @@ class Postgres(Server):
         settings: Mapping[str, str] | None = None,
         hba: Sequence[str] = (),
         certificate: Certificate | None = None,
-        password: str | None = None,
+        seed: Sequence[str] = (),
     ) -> None:
         programs = find_postgres()
         super().__init__(unprivileged())
         self.user = "postgres"
-        self.password = password or secrets.token_urlsafe(12)
+        self.password = secrets.token_urlsafe(12)
         self.data = self.folder / "data"
         self._programs = _readable_by(self.account, programs, self.folder)
         self._settings = {**_SETTINGS, **(settings or {})}
         self._initialised = False
         self._hba = (*hba, "host all,replication all 127.0.0.1/32 scram-sha-256")
         self._certificate = certificate
+        self._seed = tuple(seed)
 
     @property
     def url(self) -> str:
@@ -313,11 +321,22 @@ class Postgres(Server):
 
     def _initialise(self) -> None:
         word = self._write(self.folder / "password", self.password.encode())
-        command = [self._programs / "initdb", "-D", self.data, "-U", self.user, f"--pwfile={word}", "--auth=scram-sha-256"]
+        make = ["-D", str(self.data), "-U", self.user, f"--pwfile={word}", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"]
+        self._run("initdb", *make, "--no-sync", "--no-instructions")
+        word.unlink()
+        if self._seed:
+            # Single-user mode: no port, no password. With -j a statement ends at a semicolon before an empty line (postgres(1)).
+            quick = ["-F", "-c", "exit_on_error=on", "-c", "dynamic_shared_memory_type=mmap"]
+            self._run("postgres", "--single", "-j", "-D", str(self.data), *quick, "postgres", said=";\n\n".join((*self._seed, "")))
+        self._write(self.data / "pg_hba.conf", "\n".join((*self._hba, "")).encode())
+        self._write_certificate()
+        self._initialised = True
+
+    def _run(self, program: str, *arguments: str, said: str = "") -> None:
         with self.log.open("ab") as log:
             ended = subprocess.run(
-                [*map(str, command), "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"],
-                stdin=subprocess.DEVNULL,
+                [str(self._programs / program), *arguments],
+                input=said.encode(),
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
@@ -327,12 +346,8 @@ class Postgres(Server):
                 extra_groups=None if self.account.uid is None else [],
                 check=False,
             )
-        word.unlink()
         if ended.returncode != 0:
-            raise ServerFailed(f"initdb exited {ended.returncode}: {self._last_words()}")
-        self._write(self.data / "pg_hba.conf", "\n".join((*self._hba, "")).encode())
-        self._write_certificate()
-        self._initialised = True
+            raise ServerFailed(f"{program} exited {ended.returncode}: {self._last_words()}")
 
     def _write_certificate(self) -> None:
         if self._certificate is not None:

@@ -11,9 +11,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from exporter.demo.guard import descendants
 from exporter.demo.servers import Postgres
-from tests.servers import eventually_now, execute, fetch, is_listening, start_postgres
+from tests.servers import eventually_now, execute, fetch, is_listening, start_postgres, still_running
 
 ROOT = Path(__file__).parents[2]
 
@@ -139,7 +138,7 @@ def test_nothing_outlives_a_killed_guard(server: Postgres) -> None:
     pids = server.processes
     [guard] = {int(Path(f"/proc/{pids[0]}/stat").read_text().rpartition(")")[2].split()[1])}
     os.kill(guard, signal.SIGKILL)
-    eventually_now(lambda: descendants(1).keys().isdisjoint(pids), 2)  # init may be slow to collect them: zombies do not count
+    eventually_now(lambda: not still_running(pids), 2)
 
 
 def test_a_server_started_by_a_thread_outlives_the_thread() -> None:
