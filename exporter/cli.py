@@ -14,6 +14,7 @@ from exporter import __version__, log
 from exporter.app import Exporter, failed, probe_once, serve
 from exporter.config import Configuration
 from exporter.config.load import find, load
+from exporter.demo.command import demo
 from exporter.errors import ConfigError
 from exporter.healthcheck import main as ask
 from exporter.model import CHECK, Run
@@ -126,6 +127,8 @@ def healthcheck(arguments: Sequence[str]) -> None:
     """Ask a running exporter whether it is alive; exit status 0 or 1."""
     sys.exit(ask(list(arguments)))
 
+
+main.add_command(demo)
 
 # -- options and configuration ---------------------------------------------------------------------------------------
 
