@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pydantic import BaseModel
 
 from exporter.config.configuration import Configuration, Log, Web
-from exporter.config.document import Entry, MappingNode, Node, ScalarNode, below
+from exporter.config.document import Entry, MappingNode, Node, ScalarNode, as_python, below
 from exporter.config.expand import Sources, expand
 from exporter.config.findings import Findings, Place, did_you_mean, listed
 from exporter.config.rules import WrittenProbe, check_all, plain_connections
@@ -20,7 +20,8 @@ from exporter.probes.address import passwords_in
 from exporter.probes.base import ProbeSettings
 from exporter.secret import Secret
 
-_SECTIONS = ("labels", "defaults", "probes", "web", "log")
+_SECTIONS = ("labels", "defaults", "web", "log")
+"""Top-level mappings that may stand empty, with everything below them commented out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +43,9 @@ def check(root: Node | None, start: Place, sources: Sources, findings: Findings)
         raise ConfigError(findings.problems())
     expanded = _expand(root, start, sources, findings)
     top = expanded.top
-    settings = validate(TopSettings, top, findings)
     defaults = _defaults(top, findings)
-    probes = [_probe(name, section, findings) for name, section in _probe_sections(top, defaults, findings)]
-    if not probes and not findings:
-        findings.add(top.place_of("probes"), "probes", "no probe; write at least one, such as `db: {type: postgres, url: …}`")
+    probes = _probes(top, defaults, findings)
+    settings = validate(TopSettings, top, findings)
     check_all(probes, defaults, findings)
     check_metrics(probes, findings)
     check_static_labels(top.section("labels"), probes, findings)
@@ -117,17 +116,20 @@ def _types_with(key: str) -> list[str]:
     return [name for name, row in TYPES.items() if key in row.load_settings().model_fields]
 
 
-def _probe_sections(top: Section, defaults: Section | None, findings: Findings) -> Iterator[tuple[str, Section]]:
-    probes = top.section("probes")
-    for name, entry in probes.own.items() if probes else ():
-        path = below("probes", name)
-        if isinstance(entry.node, MappingNode):
-            yield name, Section(path, entry.place, entry.node.entries, defaults)
-        else:
-            findings.add(entry.place, path, f"not a mapping; write `type:` (one of {listed(TYPES)}) and the probe's keys below it")
+def _probes(top: Section, defaults: Section | None, findings: Findings) -> list[WrittenProbe]:
+    written = top.node("probes")
+    if written is None or not as_python(written):
+        findings.add(top.place_of("probes"), "probes", "no probe; write at least one, such as `db: {type: postgres, url: …}`")
+    section = top.section("probes")
+    return [_probe(name, entry, defaults, findings) for name, entry in section.own.items()] if section else []
 
 
-def _probe(name: str, section: Section, findings: Findings) -> WrittenProbe:
+def _probe(name: str, entry: Entry, defaults: Section | None, findings: Findings) -> WrittenProbe:
+    path = below("probes", name)
+    if not isinstance(entry.node, MappingNode):
+        findings.add(entry.place, path, f"not a mapping; write `type:` (one of {listed(TYPES)}) and the probe's keys below it")
+        return WrittenProbe(name, Section(path, entry.place, {}), None, None)
+    section = Section(path, entry.place, entry.node.entries, defaults)
     model = _model(section, findings)
     if model is None:
         common = replace(section, own={key: entry for key, entry in section.own.items() if key in COMMON_KEYS - {"type"}})

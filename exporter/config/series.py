@@ -19,10 +19,7 @@ from exporter.probes.base import ProbeSettings
 SUFFIXES = ("_total", "_bucket", "_sum", "_count")
 """What a sample's name may add to its family's; two families must differ without them (OpenMetrics 1.0, MetricFamily)."""
 
-OWN_PREFIXES = (
-    *("pico", "nano", "micro", "milli", "centi", "deci", "deca", "hecto", "kilo"),
-    *("kibi", "mega", "mibi", "giga", "gibi", "tera", "tebi", "peta", "pebi"),
-)
+OWN_PREFIXES = ("sidecar_", "process_", "python_")
 
 RESERVED_LABELS = {
     "probe": "every series has it already: the probe's name",

@@ -60,24 +60,28 @@ class _Told:
 
 @dataclass(frozen=True, slots=True)
 class _Spot:
-    """Where an error belongs: `node` is the value there, None for a key that is missing; `keys` lead there from the model."""
+    """Where an error belongs: `node` is the value there, None for one that is missing, and for an error of the key itself.
+
+    `keys` lead there from the model.
+    """
 
     place: Place
     path: str
     keys: tuple[str | int, ...]
     node: Node | None
+    of_key: bool = False
 
 
 def _told(details: list[ErrorDetails], section: Section, model: type[BaseModel]) -> Iterator[_Told]:
-    by_path: dict[str, list[tuple[ErrorDetails, _Spot]]] = {}
+    found: dict[tuple[str, bool], list[tuple[ErrorDetails, _Spot]]] = {}
     for detail in details:
         spot = _spot(detail, section)
-        by_path.setdefault(spot.path, []).append((detail, spot))
-    for path, found in by_path.items():
+        found.setdefault((spot.path, spot.of_key), []).append((detail, spot))
+    for (path, of_key), here in found.items():
         # an error above another one says only that something below it is wrong, or that another arm of a union does not fit
-        if not any(other.startswith((f"{path}.", f"{path}[")) for other in by_path):
-            spot = found[0][1]
-            yield _Told(spot.place, path, _sentence([detail for detail, _ in found], spot, model))
+        if of_key or not any(other.startswith((f"{path}.", f"{path}[")) for other, _ in found):
+            spot = here[0][1]
+            yield _Told(spot.place, path, _sentence([detail for detail, _ in here], spot, model))
 
 
 def _spot(detail: ErrorDetails, section: Section) -> _Spot:
@@ -98,7 +102,7 @@ def _walk(kind: str, rest: list[int | str], entry: Entry, path: str, keys: tuple
     for index, step in enumerate(rest):
         is_last = index == len(rest) - 1
         if step == "[key]":
-            return _Spot(entry.place, path, keys, None)
+            return _Spot(entry.place, path, keys, None, of_key=True)
         child = _child(entry.node, step)
         if child is None and kind == "missing" and is_last:
             return _Spot(entry.place, below(path, step), (*keys, step), None)
