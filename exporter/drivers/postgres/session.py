@@ -150,8 +150,8 @@ class Session:
             await self._connection.execute(_begin(where, budget))
             try:
                 answer = await self._select(where, f"{COMMENT} {sql}", most_rows, suits)
-            except (asyncpg.PostgresError, ProbeError, UnicodeDecodeError) as error:
-                refusal = _not_text(where) if isinstance(error, UnicodeDecodeError) else translate(error, where)
+            except (asyncpg.PostgresError, ProbeError) as error:
+                refusal = translate(error, where)
                 if refusal is None or not self.alive:
                     raise
                 await self._connection.execute(f"{COMMENT} ROLLBACK")
@@ -175,11 +175,6 @@ class Session:
         """Ends it at once, without waiting for the server."""
         self._connection.terminate()
         self._line.abort()
-
-
-def _not_text(where: str) -> ProbeError:
-    """A database in SQL_ASCII keeps whatever bytes it is given, and the server sends them as they are."""
-    return ProbeError(Reason.CONFIG, f"{where}: text that is not UTF-8; convert it with convert_from()")
 
 
 def _begin(where: str, budget: Budget) -> str:
