@@ -38,6 +38,8 @@ def _status(value: object) -> str:
 
 
 def _one_or_many(value: object) -> object:
+    if value in ([], ()):
+        raise ValueError("needs at least one status, such as 2xx")
     return [value] if isinstance(value, str | int) else value
 
 
