@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from exporter.drivers.dns import Resolver
 from exporter.errors import ProbeError
 from exporter.model import Family, Metric, PoolUse, Reading
+from exporter.probes.address import Server
 from exporter.probes.fields import Count, Duration, Flag, Name, Text
 
 DEFAULT_TIMEOUT_SECONDS = 5.0
@@ -107,6 +108,15 @@ class ProbeSettings(Settings):
     def declared(self) -> tuple[Metric, ...]:
         """Every metric this configured probe can emit, user-named ones included, `up` too; before any connection."""
         return (self.up,)
+
+    @property
+    def server(self) -> Server | None:
+        """Where the target is, None where a type has no address of its own.
+
+        Raises:
+            ValueError: the address cannot be read or is missing; with a sentence for the user.
+        """
+        return None
 
     def connections(self) -> int | None:
         """The most connections the probe holds to its target, None where it keeps none."""

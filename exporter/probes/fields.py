@@ -12,9 +12,14 @@ from pydantic_core import CoreSchema, core_schema
 from exporter.secret import Secret
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
-_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?")
-_DURATION_UNITS = (86400.0, 3600.0, 60.0, 1.0, 0.001)
-_SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB|KB|MB|GB)?")
+LONGEST_SECONDS = 366 * 86400.0
+"""The longest duration that is accepted: beyond it lies a slip of the hand, and far beyond it what timers can hold."""
+
+_DURATION = re.compile(
+    r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m(?!s))?(?:([0-9]{1,9}(?:\.[0-9]{1,9})?)s)?(?:([0-9]{1,9})ms)?"
+)
+_DURATION_UNITS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
+_SIZE = re.compile(r"([0-9]{1,15})\s*(B|KiB|MiB|GiB|KB|MB|GB)?")
 _SIZE_UNITS = {None: 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "KB": 1000, "MB": 1000**2, "GB": 1000**3}
 
 
@@ -24,14 +29,36 @@ def parse_duration(text: object) -> float:
     Raises:
         ValueError: with the sentence for the user.
     """
-    if isinstance(text, str):
-        match = _DURATION.fullmatch(text.strip())
-        if match and any(match.groups()):
-            seconds = sum(float(part) * unit for part, unit in zip(match.groups(), _DURATION_UNITS, strict=True) if part)
-            if seconds > 0:
-                return seconds
-            raise ValueError("a duration must be above zero")
-    raise ValueError("not a duration; write it with a unit, such as 500ms, 15s or 1m30s")
+    seconds = parse_wait(text)
+    if seconds == 0:
+        raise ValueError("a duration must be above zero")
+    return seconds
+
+
+def parse_wait(text: object) -> float:
+    """Seconds of a duration that may be zero: `0s`.
+
+    Raises:
+        ValueError: with the sentence for the user.
+    """
+    match = _DURATION.fullmatch(text.strip()) if isinstance(text, str) else None
+    if match is None or not any(match.groups()):
+        raise ValueError("not a duration; write it with a unit, such as 500ms, 15s or 1m30s")
+    parts = zip(match.groups(), _DURATION_UNITS.values(), strict=True)
+    seconds = sum(float(part) * unit for part, unit in parts if part) / 1000  # in ms first: 0.1 + 0.2 stays 0.3
+    if seconds > LONGEST_SECONDS:
+        raise ValueError("a duration must be at most 366d")
+    return seconds
+
+
+def format_duration(seconds: float) -> str:
+    """A duration as it would be written, to the millisecond: `1m30s`, `500ms`."""
+    left = round(seconds * 1000)
+    parts: list[str] = []
+    for unit, size in _DURATION_UNITS.items():
+        count, left = divmod(left, size)
+        parts += [f"{count}{unit}"] if count else []
+    return "".join(parts) or "0s"
 
 
 def parse_size(text: object) -> int:
@@ -92,6 +119,8 @@ def _secret_schema(_source: object, _handler: object) -> CoreSchema:
 
 Duration = Annotated[float, BeforeValidator(parse_duration, json_schema_input_type=str)]
 """Seconds, written with a unit. A default stands as seconds."""
+Wait = Annotated[float, BeforeValidator(parse_wait, json_schema_input_type=str)]
+"""A duration that may be zero."""
 Size = Annotated[int, BeforeValidator(parse_size, json_schema_input_type=str)]
 Name = Annotated[str, BeforeValidator(_name), Field(max_length=63)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
