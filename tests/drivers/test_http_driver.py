@@ -28,7 +28,7 @@ from exporter.model import CHECK, Reason
 from exporter.secret import Secret
 from tests.faults import TEN_ZEROS, black_hole, dripping, garbage, peer, resetting, saying, saying_over_tls, silent
 from tests.http_targets import Certificates, answering, redirecting, serving, serving_by_openssl
-from tests.servers import closed_port, eventually, nothing_left
+from tests.servers import closed_port, eventually, nothing_left, open_fds
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 CREDENTIALS = {"X-Api-Key": Secret("key-hunter2"), "Cookie": Secret("sid=hunter2"), "Accept": Secret("text/html")}
@@ -694,6 +694,25 @@ async def test_drop_closes_the_socket_though_the_cancel_is_swallowed(where: str,
         with pytest.raises(ProbeError) as caught:
             await asyncio.wait_for(task, 1)
         assert caught.value.reason is Reason.RESET
+
+
+async def test_a_peer_that_ignores_our_goodbye_holds_nothing(certificates: Certificates) -> None:
+    """asyncio waits 30 s for the answer to a TLS shutdown; a server frozen just then would cost a descriptor each check."""
+    context = certificates.server()
+
+    async def freeze(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await writer.start_tls(context)
+        writer.write(HEAD + b"Content-Length: 2\r\n\r\nhi")
+        await writer.drain()
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # WriteTransport's own class has it
+        await asyncio.Event().wait()
+
+    async with peer(freeze) as port:
+        async with asyncio.timeout(20):
+            fds = open_fds()
+            answer = await fetch(f"https://{HOST}:{port}/", tls=Tls(ca_file=certificates.ca_file))
+            await eventually(lambda: (open_fds() - fds)["socket"] == 1, 1)  # the peer's end alone
+    assert answer.body == b"hi"
 
 
 async def test_a_request_on_a_dropped_lease_opens_nothing_that_lasts() -> None:

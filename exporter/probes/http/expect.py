@@ -36,7 +36,7 @@ def body_fault(answer: Answer, body: Body, wanted: re.Pattern[str] | None, unwan
 def _mismatch(name: str, must_match: bool, body: Body) -> str:
     if not must_match:
         return f"{name} is found in the body"
-    return f"{name} is not found in the body" + ("" if body.length is not None else ", of which the first MiB was read")
+    return f"{name} is not found in the body" + ("" if body.length is not None else " as far as it was read")
 
 
 def retry_after_seconds(value: str | None, now: float) -> float | None:

@@ -58,7 +58,8 @@ def _of_session(session: Session) -> Iterator[Family]:
 
 def _of_answer(measured: Measured, answer: Answer) -> Iterator[Family]:
     yield _single(metrics.STATUS_CODE, answer.status)
-    yield _single(metrics.VERSION, float(answer.http_version))
+    if answer.http_version:
+        yield _single(metrics.VERSION, float(answer.http_version))
     yield _single(metrics.SSL, int(measured.trail[-1].tls is not None))
     yield _single(metrics.REGEX_FAILED, int(measured.regex_failed))
     if len(measured.trail) == 1:

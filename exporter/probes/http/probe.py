@@ -1,6 +1,5 @@
 """The HTTP probe: one request, redirects followed, decides. Keeps no connection."""
 
-import re
 from dataclasses import replace
 from time import monotonic, time
 
@@ -11,7 +10,7 @@ from exporter.drivers.tls import Tls
 from exporter.errors import AssertionFailed, ProbeError
 from exporter.model import CHECK, Reading, Reason
 from exporter.probes.base import Probe, Runtime
-from exporter.probes.http.body import read_body
+from exporter.probes.http.body import compiled, read_body
 from exporter.probes.http.expect import body_fault, is_expected, retry_after_seconds
 from exporter.probes.http.phases import Measured, reading
 from exporter.probes.http.settings import HttpSettings
@@ -34,8 +33,8 @@ class HttpProbe(Probe[HttpSettings]):
             body=settings.body,
             follow_redirects=settings.follow_redirects,
         )
-        self._wanted = _compiled(settings.body_regex)
-        self._unwanted = _compiled(settings.not_body_regex)
+        self._wanted = compiled(settings.body_regex) if settings.body_regex is not None else None
+        self._unwanted = compiled(settings.not_body_regex) if settings.not_body_regex is not None else None
         self._lease = Lease(CHECK)
 
     async def check(self) -> Reading:
@@ -96,7 +95,3 @@ def _rate_limited(answer: Answer, found: Reading) -> Reading:
 
 def _tls(settings: HttpSettings) -> Tls:
     return Tls() if settings.tls is None else Tls(**settings.tls.model_dump())
-
-
-def _compiled(pattern: str | None) -> re.Pattern[str] | None:
-    return None if pattern is None else re.compile(pattern)
