@@ -1,18 +1,23 @@
-"""The command line of the demo: `exporter demo`, `exporter demo break` and `exporter demo heal`."""
+"""The command line of the demo: `exporter demo`, `exporter demo break` and `exporter demo heal`.
+
+Imported by every command of the exporter, so the stage, which imports a driver, is imported when it is asked for.
+"""
 
 import os
 import shutil
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from exporter.config import DEFAULT_PORT
 from exporter.demo.control import ask, socket_path
-from exporter.demo.scenes import clock, endless, once, show
-from exporter.demo.stage import Stage
 from exporter.errors import ExporterError
+
+if TYPE_CHECKING:
+    from exporter.demo.stage import Stage
 
 
 @click.group(invoke_without_command=True)
@@ -27,16 +32,18 @@ def demo(context: click.Context, *, only_once: bool, port: int | None) -> None:
     """Show the exporter with a real PostgreSQL and a real application, to look at and to break."""
     if context.invoked_subcommand is not None:
         return
-    say = clock(click.echo)
+    from exporter.demo import scenes  # noqa: PLC0415 - not before it is known to be needed
+
+    say = scenes.clock(click.echo)
     try:
         if only_once:
-            sys.exit(0 if show(port or 0, say, once) else 1)
-        show(DEFAULT_PORT if port is None else port, say, partial(endless, greet=_greet))
+            sys.exit(0 if scenes.show(port or 0, say, scenes.once) else 1)
+        scenes.show(DEFAULT_PORT if port is None else port, say, partial(scenes.endless, greet=_greet))
     except ExporterError as error:
         _stop(error)
 
 
-def _greet(stage: Stage) -> None:
+def _greet(stage: "Stage") -> None:
     url, me = stage.exporter.url, _me()
     lines = (
         (f"{url}/", "the status page"),

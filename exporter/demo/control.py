@@ -28,19 +28,11 @@ class DemoRuns(ExporterError):
 
 
 def socket_path(environment: Mapping[str, str]) -> Path:
-    """Where the socket is: under $XDG_RUNTIME_DIR, else in a folder of /tmp that is named for the user. The folder is made.
-
-    Raises:
-        NoDemo: the folder is somebody else's, or open to others.
-    """
-    runtime = environment.get("XDG_RUNTIME_DIR", "")
-    folder = Path(runtime) / "sidecar-exporter" if Path(runtime).is_absolute() and Path(runtime).is_dir() else None
-    folder = folder or Path("/tmp") / f"sidecar-exporter-{os.geteuid()}"  # noqa: S108  # its owner and mode are checked below
-    folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    if found.st_uid != os.geteuid() or not stat.S_ISDIR(found.st_mode) or stat.S_IMODE(found.st_mode) & 0o077:
-        raise NoDemo(f"{folder}: must be a folder of yours with mode 0700")
-    return folder / "demo.sock"
+    """Where the socket is: under $XDG_RUNTIME_DIR, else in a folder of /tmp that is named for the user."""
+    runtime = Path(environment.get("XDG_RUNTIME_DIR", ""))
+    if runtime.is_absolute() and runtime.is_dir():
+        return runtime / "sidecar-demo" / "socket"
+    return Path("/tmp") / f"sidecar-demo-{os.geteuid()}" / "socket"  # noqa: S108  # its folder's owner and mode are checked below
 
 
 def ask(path: Path, request: str) -> str:
@@ -56,7 +48,7 @@ def ask(path: Path, request: str) -> str:
             client.connect(str(path))
             client.sendall(f"{request}\n".encode())
             answer = client.makefile().readline().strip()
-        except (FileNotFoundError, ConnectionRefusedError) as error:
+        except (FileNotFoundError, ConnectionRefusedError) as error:  # the second: a killed demo left its socket
             raise NoDemo("no demo runs; start one with `exporter demo` in another terminal") from error
         except OSError as error:
             raise NoDemo(f"the demo does not answer: {error}") from error
@@ -68,11 +60,13 @@ def ask(path: Path, request: str) -> str:
 
 @contextmanager
 def claimed(path: Path) -> Iterator[socket.socket]:
-    """The socket, bound, and removed at the end of the block.
+    """The socket, bound; it and its folder are removed at the end of the block.
 
     Raises:
-        DemoRuns: somebody answers there. One that a killed demo left is replaced.
+        DemoRuns: somebody answers there. A socket that a killed demo left is replaced.
+        NoDemo: its folder is somebody else's, or open to others.
     """
+    _make_private(path.parent)
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(1)
         if client.connect_ex(str(path)) == 0:
@@ -84,6 +78,14 @@ def claimed(path: Path) -> Iterator[socket.socket]:
             yield bound
         finally:
             path.unlink(missing_ok=True)
+            path.parent.rmdir()
+
+
+def _make_private(folder: Path) -> None:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if found.st_uid != os.geteuid() or not stat.S_ISDIR(found.st_mode) or stat.S_IMODE(found.st_mode) & 0o077:
+        raise NoDemo(f"{folder}: must be a folder of yours with mode 0700")
 
 
 @asynccontextmanager

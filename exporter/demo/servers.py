@@ -53,6 +53,10 @@ class Account:
             for path in paths:
                 os.chown(path, self.uid, self.gid)
 
+    def reaches(self, path: Path) -> bool:
+        """Whether everybody, and so this user, may go down to `path`; what is ours alone counts when it is us."""
+        return self.uid is None or all(folder.stat().st_mode & 0o001 for folder in (path, *path.parents))
+
 
 def unprivileged() -> Account:
     """Ourselves, unless we are root: then `postgres` where it exists, else `nobody`. PostgreSQL refuses to run as root."""
@@ -110,6 +114,14 @@ def _postgres_folders() -> Iterator[Path]:
         yield Path(place) / "pginstall" / "bin"
 
 
+def _private_folder(prefix: str, account: Account) -> Path:
+    """A new folder of that user alone; in /tmp where the user cannot reach our own TMPDIR."""
+    usual = Path(tempfile.gettempdir())
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=usual if account.reaches(usual) else "/tmp"))  # noqa: S108  # made 0700
+    account.own(folder)
+    return folder
+
+
 class Server:
     """One server process; mutable: started, frozen, killed and started again on the same port.
 
@@ -122,8 +134,7 @@ class Server:
     def __init__(self, account: Account | None = None, port: int = 0) -> None:
         self._reserved = reserve_port(port)
         self.account = account or Account("")
-        self.folder = Path(tempfile.mkdtemp(prefix=f"sidecar-{self.name}-"))
-        self.account.own(self.folder)
+        self.folder = _private_folder(f"sidecar-{self.name}-", self.account)
         self.log = self.folder / "log"
         self.port: int = self._reserved.getsockname()[1]
         self._guard: subprocess.Popen[bytes] | None = None
@@ -377,7 +388,7 @@ _SETTINGS = {
 
 def _readable_by(account: Account, programs: Path, folder: Path) -> Path:
     """`programs`, or a copy of their installation inside `folder` where that user cannot reach them, as with root's own wheels."""
-    if account.uid is None or all(parent.stat().st_mode & 0o001 for parent in (programs, *programs.parents)):
+    if account.reaches(programs):
         return programs
     copy = shutil.copytree(programs.parent, folder / "programs", symlinks=True)
     account.own(*copy.rglob("*"), copy)

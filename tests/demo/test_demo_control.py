@@ -1,6 +1,8 @@
 """How `exporter demo break` and `heal` reach the demo that runs, and what they say when there is none."""
 
 import asyncio
+import os
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,7 +46,7 @@ async def test_a_request_is_answered(runtime: Path) -> None:
             assert await asyncio.to_thread(ask, path, "break db stop") == "did break db stop"
             with pytest.raises(ExporterError, match=r"^cannot$"):
                 await asyncio.to_thread(ask, path, "fail")
-    assert not path.exists()
+    assert not path.parent.exists()
 
 
 async def test_a_second_demo_is_refused(runtime: Path) -> None:
@@ -59,13 +61,14 @@ async def test_a_second_demo_is_refused(runtime: Path) -> None:
 async def test_what_a_killed_demo_left_is_replaced(runtime: Path) -> None:
     """kill -9 leaves the socket's file; it must neither stop the next demo nor look like a running one."""
     path = _path(runtime)
+    path.parent.mkdir(mode=0o700)
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    with pytest.raises(NoDemo, match=NO_DEMO):
+        await asyncio.to_thread(ask, path, "x")
     with claimed(path) as bound:
-        bound.close()  # as the kernel does for the killed
-        with pytest.raises(NoDemo, match=NO_DEMO):
-            await asyncio.to_thread(ask, path, "x")
-        with claimed(path) as again:
-            async with answering(again, _echo):
-                assert await asyncio.to_thread(ask, path, "x") == "did x"
+        async with answering(bound, _echo):
+            assert await asyncio.to_thread(ask, path, "x") == "did x"
 
 
 async def test_a_request_is_read_word_by_word() -> None:
@@ -91,16 +94,19 @@ async def test_a_request_is_read_word_by_word() -> None:
 
 def test_the_socket_is_this_users_alone(runtime: Path) -> None:
     """Whoever may write to it can stop servers."""
-    assert _path(runtime).parent.stat().st_mode & 0o777 == 0o700
-    _path(runtime).parent.chmod(0o755)
-    with pytest.raises(NoDemo, match="must be a folder of yours with mode 0700"):
-        _path(runtime)
+    path = _path(runtime)
+    with claimed(path):
+        assert path.parent.stat().st_mode & 0o777 == 0o700
+    path.parent.mkdir(mode=0o755)
+    with pytest.raises(NoDemo, match="must be a folder of yours with mode 0700"), claimed(path):
+        pass
 
 
 def test_without_a_runtime_folder_one_in_tmp_is_taken() -> None:
     """Root and containers have none."""
-    assert socket_path({}).parent == socket_path({"XDG_RUNTIME_DIR": "/nonexistent"}).parent
-    assert socket_path({}).parent.name.startswith("sidecar-exporter-")
+    path = socket_path({})
+    assert path.parent.name == f"sidecar-demo-{os.geteuid()}"
+    assert path == socket_path({"XDG_RUNTIME_DIR": "/nonexistent"}) == socket_path({"XDG_RUNTIME_DIR": "here"})
 
 
 @pytest.mark.parametrize("words", [["break", "db"], ["break", "db", "--how", "freeze"], ["heal", "app"]])

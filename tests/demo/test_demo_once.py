@@ -43,7 +43,7 @@ def _tell(*words: str) -> str:
 
 
 def _left_in(folder: Path) -> list[str]:
-    return [str(path) for path in folder.glob("sidecar-*/*")]
+    return [path.name for path in folder.iterdir() if path.name != "output"]
 
 
 class Demo:
