@@ -102,7 +102,7 @@ def _ranges(header: str) -> list[_Range]:
 
 
 def _range(element: str) -> _Range | None:
-    name, *parameters = _PARAMETER.findall(element)
+    name, *parameters = _PARAMETER.findall(element) or [""]
     kind, slash, subtype = name.strip().lower().partition("/")
     if kind == _ANY and not slash:
         subtype = _ANY  # a lone `*`, as Java sends it
