@@ -12,8 +12,7 @@ import click
 
 from exporter import __version__, log
 from exporter.app import Exporter, failed, probe_once, serve
-from exporter.config import Configuration
-from exporter.config.load import find, load
+from exporter.config import Configuration, find, load
 from exporter.demo.command import demo
 from exporter.errors import ConfigError
 from exporter.healthcheck import main as ask

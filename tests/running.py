@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,21 +21,23 @@ START_SECONDS = 15.0
 class Running:
     """`exporter run` on a free loopback port with a configuration written to `folder`; ended at the end of the block.
 
-    Reads no environment but PATH and what is passed in.
+    `program` is an installed one to start instead of this checkout. It reads no environment but PATH and what is passed in.
     """
 
-    def __init__(self, folder: Path, configuration: str | None, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, configuration: str | None, environment: Mapping[str, str] | None = None, program: Sequence[str] = ()
+    ) -> None:
         self.folder = folder
         self.log = folder / "log.txt"
         self.out = folder / "out.txt"
         self.url = ""
-        arguments = [sys.executable, "-m", "exporter", "run", "--listen", "127.0.0.1:0", "--log-format", "text"]
+        arguments = [*(program or (sys.executable, "-m", "exporter")), "run", "--listen", "127.0.0.1:0", "--log-format", "text"]
         if configuration is not None:
             path = folder / "config.yaml"
             path.write_text(configuration)
             arguments += ["-c", str(path)]
         self._arguments = arguments
-        source = str(Path(__file__).parent.parent)
+        source = "" if program else str(Path(__file__).parent.parent)
         paths = os.pathsep.join(filter(None, [(environment or {}).get("PYTHONPATH"), source]))
         self._environment = {"PATH": os.environ.get("PATH", ""), **(environment or {}), "PYTHONPATH": paths}
 
