@@ -13,7 +13,7 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from exporter.health import ProbeHealth
-from exporter.model import CircuitState, CollectorStatus, Status
+from exporter.model import CollectorStatus, Status
 from exporter.web.wording import View, aggregate_since, clock, explanation, finding, is_waiting, listing, span, took
 
 REFRESH_SECONDS = 10
@@ -132,7 +132,6 @@ def _sentence(health: ProbeHealth, view: View) -> str:
 def _row(health: ProbeHealth, view: View) -> Row:
     probe = health.probe
     caused = bool(health.caused_by) and health.status is Status.UNHEALTHY
-    closed = probe.circuit.state is CircuitState.CLOSED
     failing = [collector for collector in probe.collectors if collector.success is False]
     return Row(
         name=probe.name,
@@ -146,7 +145,7 @@ def _row(health: ProbeHealth, view: View) -> Row:
         lasting="" if probe.since is None else span(view.age(probe.since)),
         checked="" if probe.last_run is None else f"{span(view.age(probe.last_run))} ago",
         duration="" if probe.duration_seconds is None else took(probe.duration_seconds),
-        circuit="" if closed else probe.circuit.state.replace("_", " "),
+        circuit=probe.circuit.state.replace("_", " ") if probe.enabled else "",
         countdown=f"next in {span((probe.circuit.next_attempt or 0.0) - view.now)}" if is_waiting(health) else "",
         collectors=tuple((collector.name, _collected(collector, view)) for collector in failing),
         detail=tuple((str(key), _fact(value)) for key, value in list(probe.detail.items())[:_MOST_DETAILS]) if view.details else (),

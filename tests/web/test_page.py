@@ -89,7 +89,7 @@ async def test_the_table_shows_every_probe_worst_first() -> None:
         "caused by rabbitmq (refused: connect 10.0.0.7:5672: connection refused)",
         "queues timeout: no answer in 1s (last success 12s ago)",
         "~ binance http, not critical degraded 12s 12s ago 212ms open next in 48s",
-        "✓ db postgres healthy 15m 4s ago 3.1ms",
+        "✓ db postgres healthy 15m 4s ago 3.1ms closed",
         "locks forbidden: permission denied for view pg_locks (last success 1m10s ago)",
         "activity timeout (never succeeded)",
         "server_version 15.4 tls no",
