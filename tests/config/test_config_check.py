@@ -289,8 +289,9 @@ def test_secrets_are_known_as_written_and_decoded(tmp_path: Path) -> None:
     text = (
         "web: {token: t0ken}\nlabels: {env: '${file:s}'}\nprobes:\n"
         "  db: {type: postgres, url: 'postgresql://u:p%40ss@127.0.0.1/x', password: beside}\n"
-        "  app: {type: http, url: 'https://a/', headers: {Authorization: Bearer h3ader, X-Key: k3y}, body: b0dy,\n"
-        "        bearer_token: b3arer, basic_auth: {username: u, password: b4sic}}\n"
+        "  one: {type: http, url: 'https://a/', headers: {Authorization: Bearer h3ader, X-Key: k3y}, method: POST, body: b0dy}\n"
+        "  two: {type: http, url: 'https://a/', bearer_token: b3arer}\n"
+        "  three: {type: http, url: 'https://a/', basic_auth: {username: u, password: b4sic}}\n"
     )
     known = {secret.reveal() for secret in configured(text).secrets}
     assert known >= {"t0ken", "fr0m-file", "p%40ss", "p@ss", "beside", "Bearer h3ader", "h3ader", "k3y", "b0dy", "b3arer", "b4sic"}
