@@ -107,7 +107,7 @@ class BasicAuth(Settings):
 
 
 class HttpSettings(ProbeSettings):
-    """An HTTP or HTTPS endpoint."""
+    """An HTTP or HTTPS endpoint. `user:password@` in the URL, percent-decoded, is sent as basic authentication."""
 
     up: ClassVar[Metric] = UP
 
@@ -115,7 +115,7 @@ class HttpSettings(ProbeSettings):
     url: Annotated[
         SecretText,
         AfterValidator(_url),
-        Field(description="http:// or https:// address to ask; `user:password@` in it is sent as basic authentication."),
+        Field(description="http:// or https:// address to ask."),
     ]
     method: Annotated[Method, BeforeValidator(_upper), Field(description="Request method.")] = "GET"
     headers: Annotated[
