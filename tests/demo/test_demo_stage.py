@@ -18,8 +18,8 @@ from exporter.demo.trading import trade
 from tests.servers import eventually, fetch, found, is_listening, open_fds
 
 
-@pytest.fixture
-def stage() -> Iterator[Stage]:
+@pytest.fixture(scope="module")
+def lasting() -> Iterator[Stage]:
     with found():
         stage = Stage(0)
     try:
@@ -27,6 +27,14 @@ def stage() -> Iterator[Stage]:
         yield stage
     finally:
         stage.close()
+
+
+@pytest.fixture
+def stage(lasting: Stage) -> Iterator[Stage]:
+    """The stage with everything whole; what a test broke is healed after it."""
+    yield lasting
+    for name in list(lasting._broken):
+        lasting.healed(name)
 
 
 def _probe_url(stage: Stage) -> str:
