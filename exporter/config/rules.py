@@ -214,12 +214,10 @@ def plain_connections(probes: Sequence[WrittenProbe]) -> Iterator[Problem]:
         server = settings.server if settings and settings.enabled else None
         if settings is None or server is None or server.is_loopback or server.demands_tls:
             continue
-        if settings.tls is None or server.scheme == "http":
+        if settings.tls is None or server.permits_plain:
             place = probe.section.place_of(_address_key(probe.section) or "")
             path = probe.section.path_of(_address_key(probe.section) or "") if place.in_file else ""
-            yield Problem(
-                str(place), path, f"{server.place} is another machine, and the connection is plain; {_cure(server.scheme)}"
-            )
+            yield Problem(str(place), path, f"{server.place} is another machine, and nothing demands TLS; {_cure(server.scheme)}")
 
 
 def _address_key(section: Section) -> str | None:

@@ -54,7 +54,17 @@ class Server:
     @property
     def demands_tls(self) -> bool:
         """Whether the URL by itself rules a plain connection out."""
-        return self.scheme in _TLS_SCHEMES or self.query.get("sslmode") in _TLS_SSLMODES
+        return self.scheme in _TLS_SCHEMES or self._sslmode in _TLS_SSLMODES
+
+    @property
+    def permits_plain(self) -> bool:
+        """Whether the URL by itself asks for a connection that is plain, or may be."""
+        return self.scheme == "http" or (self._sslmode is not None and not self.demands_tls)
+
+    @property
+    def _sslmode(self) -> str | None:
+        """What the URL asks for; SQLAlchemy's asyncpg dialect calls it `ssl`."""
+        return self.query.get("sslmode") or self.query.get("ssl")
 
     def overridden(  # one argument for each part of an address
         self,

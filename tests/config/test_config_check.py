@@ -246,7 +246,9 @@ def test_other_addresses_are_refused(listen: str) -> None:
         ("url: postgresql://10.0.0.7/x", True),
         ("url: postgresql://10.0.0.7/x?sslmode=prefer", True),
         ("url: postgresql://10.0.0.7/x?sslmode=verify-full", False),
+        ("url: postgresql+asyncpg://10.0.0.7/x?ssl=require", False),
         ("url: postgresql://10.0.0.7/x\n    tls: {}", False),
+        ("url: postgresql://10.0.0.7/x?sslmode=disable\n    tls: {}", True),
         ("url: postgresql://127.8.0.1/x", False),
         ("url: postgresql://localhost/x", False),
         ("url: postgresql:///x?host=", False),
@@ -266,7 +268,7 @@ def test_plain_http_is_warned_of_even_beside_tls_settings() -> None:
     """`tls:` does not turn http:// into https://."""
     text = "probes: {app: {type: http, url: 'http://app:8000/x?token=hunter2', tls: {}}}"
     assert configured(text).warnings == (
-        Problem("c.yaml:1:33", "probes.app.url", "app:8000 is another machine, and the connection is plain; use https://"),
+        Problem("c.yaml:1:33", "probes.app.url", "app:8000 is another machine, and nothing demands TLS; use https://"),
     )
 
 
@@ -289,9 +291,9 @@ def test_secrets_are_known_as_written_and_decoded(tmp_path: Path) -> None:
     text = (
         "web: {token: t0ken}\nlabels: {env: '${file:s}'}\nprobes:\n"
         "  db: {type: postgres, url: 'postgresql://u:p%40ss@127.0.0.1/x', password: beside}\n"
-        "  one: {type: http, url: 'https://a/', headers: {Authorization: Bearer h3ader, X-Key: k3y}, method: POST, body: b0dy}\n"
-        "  two: {type: http, url: 'https://a/', bearer_token: b3arer}\n"
-        "  three: {type: http, url: 'https://a/', basic_auth: {username: u, password: b4sic}}\n"
+        "  app: {type: http, url: 'https://a/', method: POST, headers: {Authorization: Bearer h3ader, X-Key: k3y}, body: b0dy}\n"
+        "  app2: {type: http, url: 'https://a/', bearer_token: b3arer}\n"
+        "  app3: {type: http, url: 'https://a/', basic_auth: {username: u, password: b4sic}}\n"
     )
     known = {secret.reveal() for secret in configured(text).secrets}
     assert known >= {"t0ken", "fr0m-file", "p%40ss", "p@ss", "beside", "Bearer h3ader", "h3ader", "k3y", "b0dy", "b3arer", "b4sic"}

@@ -126,8 +126,8 @@ def test_configuration_itself_shows_no_secret(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     Path("c.yaml").write_text(
         f"web: {{token: {CANARY}}}\n{DB}    url: postgresql://u:{CANARY}@10.0.0.7/x?password={CANARY}\n    password: {CANARY}\n"
-        f"  app: {{type: http, url: 'http://u:{CANARY}@app/?k={CANARY}', headers: {{X: {CANARY}}},\n"
-        f"        method: POST, body: {CANARY}}}\n"
+        f"  app: {{type: http, method: POST, url: 'http://u:{CANARY}@app/?k={CANARY}', headers: {{X: {CANARY}}}, body: {CANARY}}}\n"
+        f"  app2: {{type: http, url: 'https://app/', bearer_token: {CANARY}}}\n"
     )
     configuration = load(Path("c.yaml"), {"EXPORTER_TOKEN": CANARY})
     assert len(configuration.warnings) == 2

@@ -1,11 +1,12 @@
 """Which file is taken, what wins over it, and files that cannot be read."""
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from exporter.config import Listen, find, load
-from exporter.config.origin import LARGEST_BYTES
+from exporter.config.load import LARGEST_BYTES
 from exporter.errors import ConfigError
 from exporter.secret import Secret
 
@@ -24,7 +25,7 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The system's file, somewhere else."""
     path = tmp_path / "etc" / "config.yaml"
     path.parent.mkdir()
-    monkeypatch.setattr("exporter.config.origin.SYSTEM_PATH", path)
+    monkeypatch.setattr(import_module("exporter.config.load"), "SYSTEM_PATH", path)  # the package's `load` is the function
     return path
 
 
