@@ -8,10 +8,10 @@ import inspect
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import asyncpg
 import pytest
@@ -63,6 +63,10 @@ async def fetch(url: str, query: str, *arguments: object) -> list[tuple[Any, ...
         await connection.close()
 
 
+@overload
+async def eventually(condition: Callable[[], Awaitable[T]], within: float) -> T: ...
+@overload
+async def eventually(condition: Callable[[], T], within: float) -> T: ...
 async def eventually(condition: Callable[[], T | Awaitable[T]], within: float) -> T:
     """The first true answer of `condition`, plain or awaitable; the test fails when none came within so many seconds."""
     until = time.monotonic() + within
@@ -112,6 +116,18 @@ def is_listening(port: int) -> bool:
     with socket.socket() as client:
         client.settimeout(1)
         return client.connect_ex((HOST, port)) == 0
+
+
+def still_running(pids: Iterable[int]) -> list[int]:
+    """Those of the processes that have not ended; one that init has yet to collect (a zombie) has."""
+    return [pid for pid in pids if _state(pid) not in "ZX"]
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
 
 
 def open_fds(pid: int | str = "self") -> Counter[str]:

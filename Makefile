@@ -1,0 +1,30 @@
+# make demo   real servers and the exporter to look at; Ctrl-C ends all
+# make test   set-up, lint, tests
+# make lint   format, style, types, floors
+# make bench  the figures that the README quotes
+
+BIN := .venv/bin
+WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 2 : n > 8 ? 8 : n)))
+
+.PHONY: demo test lint bench
+
+demo:
+	@.ci/setup demo
+	@$(BIN)/exporter demo
+
+test: lint
+	@$(BIN)/python -m pytest -n $(WORKERS)
+
+lint:
+	@.ci/setup dev
+	@$(BIN)/ruff format --check --quiet
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/setup .ci/run; fi
+
+bench:
+	@.ci/setup dev
+	@set -- benchmarks/*.py; \
+	if [ ! -e "$$1" ]; then echo "benchmarks/ holds nothing to run yet."; exit; fi; \
+	for file; do echo "== $$file"; $(BIN)/python "$$file" || exit; done
