@@ -18,8 +18,6 @@ from exporter.model import Reason
 from exporter.secret import Secret
 from tests.servers import execute, start_postgres
 
-PASSWORD = "throw-away"
-
 
 @dataclass(frozen=True)
 class Place:
@@ -55,7 +53,6 @@ def place() -> Iterator[Place]:
             "hostnossl all tls_only all reject",
             "hostssl all certain all cert",
         ),
-        password=PASSWORD,
     )
     yield Place(server, *(str(folder / name) for name in ("ca.pem", "other.pem", "client.crt", "client.key")))
     server.close()
@@ -66,7 +63,9 @@ def place() -> Iterator[Place]:
 async def _roles(place: Place) -> None:
     """The roles that pg_hba.conf names."""
     for name in ("plain_only", "tls_only", "certain"):
-        await execute(place.server.url, f"DROP ROLE IF EXISTS {name}", f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'")
+        await execute(
+            place.server.url, f"DROP ROLE IF EXISTS {name}", f"CREATE ROLE {name} LOGIN PASSWORD '{place.server.password}'"
+        )
 
 
 async def encrypted(server: Postgres, sslmode: str, tls: Tls | None = None, user: str = "postgres", host: str = HOST) -> bool:

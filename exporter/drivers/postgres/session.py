@@ -104,7 +104,6 @@ class Session:
     def __init__(self, place: str, line: Framing, connection: "_TextConnection") -> None:
         self.place = place
         self.encrypted = line.encrypted
-        self._line = line
         self._connection = connection
 
     @property
@@ -174,7 +173,6 @@ class Session:
     def abort(self) -> None:
         """Ends it at once, without waiting for the server."""
         self._connection.terminate()
-        self._line.abort()
 
 
 def _begin(where: str, budget: Budget) -> str:
