@@ -159,7 +159,7 @@ async def test_a_table_without_right_is_forbidden(postgres_server: Postgres, dat
 
 
 async def test_a_locked_table_is_given_up_early(session: Session, database: str) -> None:
-    """Whoever queues behind an ALTER TABLE makes others queue behind himself: a second at most, half the time left if less."""
+    """Whoever queues behind an ALTER TABLE makes others queue behind himself: a second at most, less where less time is left."""
     await execute(database, "CREATE TABLE t AS SELECT 7 AS i")
     holder = await asyncpg.connect(database, ssl=False)
     async with holder.transaction():
@@ -178,17 +178,28 @@ async def test_timeouts_follow_each_statement_and_leave_the_session_as_it_was(se
     await ask(session, "SELECT pg_sleep(0.4)", seconds=10)
     names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "default_transaction_read_only")
     inside = (await ask(session, f"SELECT {', '.join(f'current_setting({name!r})' for name in names)}", seconds=10)).rows
-    assert inside == (("8s", "1s", "8s", "on"),)
+    assert inside == (("7500ms", "1s", "7500ms", "on"),)
     outside = {name: await session._connection.fetchval(f"SHOW {name}") for name in names}
     assert outside == dict(zip(names, ("0", "0", "0", "off"), strict=True))
     assert not session._connection.is_in_transaction()
 
 
 async def test_no_statement_begins_without_time_left(session: Session) -> None:
-    """Its refusal could not come home before the deadline, and the server would go on with it."""
-    with pytest.raises(ProbeError, match="no time left to begin") as caught:
-        await session.read("q", "SELECT 1", Budget.of(0.01), most_rows=1)
-    assert caught.value.reason is Reason.TIMEOUT
+    """Its refusal could not come home before the deadline, and the server would go on with it; the session is as good as before."""
+    error = await refused(session, "SELECT 1", seconds=0.01)
+    assert (error.reason, error.retryable) == (Reason.TIMEOUT, False)
+    assert str(error) == f"q on {session.place}: no time left to run it"
+    await ask(session, "SELECT 1")
+
+
+async def test_a_statement_that_took_long_to_parse_is_not_run(session: Session, database: str) -> None:
+    """The server counts its timeout anew for each message: parsing, planning and running could outlive the deadline together."""
+    sleepy = "CREATE FUNCTION sleepy() RETURNS int IMMUTABLE LANGUAGE sql AS $$ SELECT 1 FROM pg_sleep(0.4) $$"
+    await execute(database, sleepy, "ALTER FUNCTION sleepy() SET search_path = public")  # kept from being inlined
+    began = asyncio.get_running_loop().time()
+    error = await refused(session, "SELECT sleepy() AS n, pg_sleep(0.7)", seconds=1.0)  # an immutable call is run while planning
+    assert str(error).endswith("no time left to run it")
+    assert asyncio.get_running_loop().time() - began < 0.8
 
 
 # --- connecting -------------------------------------------------------------------------------------------------------------

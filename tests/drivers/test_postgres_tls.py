@@ -1,8 +1,8 @@
 """TLS as sslmode says, on a real server with a certificate, and on one without."""
 
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,8 +17,6 @@ from exporter.errors import ProbeError
 from exporter.model import Reason
 from exporter.secret import Secret
 from tests.servers import execute, start_postgres
-
-PASSWORD = "throw-away"
 
 
 @dataclass(frozen=True)
@@ -37,36 +35,43 @@ class Place:
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Place]:
-    authority, other = trustme.CA(), trustme.CA()
-    issued, client = authority.issue_cert("localhost"), authority.issue_cert("certain@client.test", common_name="certain")
-    folder = Path(tempfile.mkdtemp(prefix="sidecar-tls-"))
-    folder.chmod(0o755)  # the server reads its client CA from here
+    with tempfile.TemporaryDirectory(prefix="sidecar-tls-") as name, ExitStack() as stack:
+        folder = Path(name)
+        folder.chmod(0o755)  # the server reads its client CA from here
+        issued = _write_certificates(folder)
+        server = start_postgres(
+            certificate=Certificate(issued.cert_chain_pems[0].bytes(), issued.private_key_pem.bytes()),
+            settings={"ssl_ca_file": str(folder / "ca.pem")},
+            hba=(
+                "hostnossl all plain_only all scram-sha-256",
+                "hostssl all plain_only all reject",
+                "hostssl all tls_only all scram-sha-256",
+                "hostnossl all tls_only all reject",
+                "hostssl all certain all cert",
+            ),
+        )
+        stack.callback(server.close)
+        yield Place(server, *(str(folder / name) for name in ("ca.pem", "other.pem", "client.crt", "client.key")))
+
+
+def _write_certificates(folder: Path) -> trustme.LeafCert:
+    """Two authorities and a client's certificate by the first; gives the server's."""
+    authority = trustme.CA()
+    client = authority.issue_cert("certain@client.test", common_name="certain")
     authority.cert_pem.write_to_path(folder / "ca.pem")
-    other.cert_pem.write_to_path(folder / "other.pem")
+    trustme.CA().cert_pem.write_to_path(folder / "other.pem")
     client.cert_chain_pems[0].write_to_path(folder / "client.crt")
     client.private_key_pem.write_to_path(folder / "client.key")
-    server = start_postgres(
-        certificate=Certificate(issued.cert_chain_pems[0].bytes(), issued.private_key_pem.bytes()),
-        settings={"ssl_ca_file": str(folder / "ca.pem")},
-        hba=(
-            "hostnossl all plain_only all scram-sha-256",
-            "hostssl all plain_only all reject",
-            "hostssl all tls_only all scram-sha-256",
-            "hostnossl all tls_only all reject",
-            "hostssl all certain all cert",
-        ),
-        password=PASSWORD,
-    )
-    yield Place(server, *(str(folder / name) for name in ("ca.pem", "other.pem", "client.crt", "client.key")))
-    server.close()
-    shutil.rmtree(folder)
+    return authority.issue_cert("localhost")
 
 
 @pytest.fixture
 async def _roles(place: Place) -> None:
     """The roles that pg_hba.conf names."""
     for name in ("plain_only", "tls_only", "certain"):
-        await execute(place.server.url, f"DROP ROLE IF EXISTS {name}", f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'")
+        await execute(
+            place.server.url, f"DROP ROLE IF EXISTS {name}", f"CREATE ROLE {name} LOGIN PASSWORD '{place.server.password}'"
+        )
 
 
 async def encrypted(server: Postgres, sslmode: str, tls: Tls | None = None, user: str = "postgres", host: str = HOST) -> bool:

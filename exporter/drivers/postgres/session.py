@@ -28,11 +28,12 @@ from exporter.secret import Secret
 COMMENT = "/* sidecar-exporter */"
 APPLICATION_NAME = "sidecar-exporter"
 
-STATEMENT_SHARE = 0.8
-"""Share of the time left that a statement may take on the server: what is over brings its refusal home before our deadline."""
-LOCK_SECONDS = 1.0
-"""The longest wait for a lock: whoever waits behind an ALTER TABLE makes others wait behind himself."""
+STATEMENT_SHARE = 0.75
+"""Share of the time left that the server may spend on one message of a statement, so that its refusal is home in time."""
+LOCK_SHARE, LOCK_SECONDS = 0.2, 1.0
+"""The longest wait for a lock: a share of the time left, at most a second: who waits behind an ALTER TABLE makes others wait."""
 SHORTEST_SECONDS = 0.05
+"""With less time left nothing is begun."""
 
 _FOREVER_SECONDS = 86400.0  # asyncpg's own timeout; the caller's deadline is the one that counts
 _ANYWHERE = "127.0.0.1"  # asyncpg wants a host; what it gets is the line that is already open
@@ -104,7 +105,6 @@ class Session:
     def __init__(self, place: str, line: Framing, connection: "_TextConnection") -> None:
         self.place = place
         self.encrypted = line.encrypted
-        self._line = line
         self._connection = connection
 
     @property
@@ -139,17 +139,20 @@ class Session:
         """The first `most_rows` rows of one statement, run in a read-only transaction that ends within `budget`.
 
         `what` names it in messages. `suits` is given the columns before anything runs, and raises ProbeError when they are
-        not the ones needed. A ProbeError that is returned, not raised, is the server's refusal or that of `suits`: the
-        session goes on.
+        not the ones needed. A ProbeError that is returned, not raised, is the server's refusal, that of `suits`, or that no
+        time is left: the session goes on.
 
         Raises:
-            ProbeError: the connection is lost, or the time is over.
+            ProbeError: the connection is lost.
         """
         where = f"{what} on {self.place}"
         with phase.waiting(where), translated(where):
-            await self._connection.execute(_begin(where, budget))
+            limits = Limits.of(budget.left_seconds)
+            if limits.statement_seconds < SHORTEST_SECONDS:
+                return _too_late(where)
+            await self._connection.execute(f"{COMMENT} BEGIN READ ONLY; {limits.sql}")
             try:
-                answer = await self._select(where, f"{COMMENT} {sql}", most_rows, suits)
+                answer = await self._select(where, f"{COMMENT} {sql}", _Watch(where, budget, limits), most_rows, suits)
             except (asyncpg.PostgresError, ProbeError) as error:
                 refusal = translate(error, where)
                 if refusal is None or not self.alive:
@@ -159,7 +162,9 @@ class Session:
             await self._connection.execute(f"{COMMENT} COMMIT")
             return answer
 
-    async def _select(self, where: str, sql: str, most_rows: int, suits: Callable[[tuple[str, ...]], None]) -> Answer:
+    async def _select(
+        self, where: str, sql: str, watch: "_Watch", most_rows: int, suits: Callable[[tuple[str, ...]], None]
+    ) -> Answer:
         # the unnamed statement: nothing is left on a server that a pooler may give to others
         statement = await self._connection.prepare(sql, name="")
         columns = tuple(attribute.name for attribute in statement.get_attributes())
@@ -168,27 +173,52 @@ class Session:
         if statement.get_parameters():
             raise ProbeError(Reason.CONFIG, f"{where}: has parameters such as $1; write the values")
         suits(columns)
+        watch.look()
         cursor = await statement.cursor()
+        watch.look()
         return Answer(columns, tuple(map(tuple, await cursor.fetch(most_rows))))
 
     def abort(self) -> None:
         """Ends it at once, without waiting for the server."""
         self._connection.terminate()
-        self._line.abort()
 
 
-def _begin(where: str, budget: Budget) -> str:
-    """Opens the transaction of one statement. Nothing is set beyond it: behind a pooler the session may be somebody else's."""
-    seconds = budget.left_seconds * STATEMENT_SHARE
-    if seconds < SHORTEST_SECONDS:
-        raise ProbeError(Reason.TIMEOUT, f"{where}: no time left to begin")
-    statement = round(seconds * 1000)
-    lock = round(min(LOCK_SECONDS, seconds / 2) * 1000)
-    return (
-        f"{COMMENT} BEGIN READ ONLY; SET LOCAL default_transaction_read_only = on;"
-        f" SET LOCAL statement_timeout = {statement}; SET LOCAL lock_timeout = {lock};"
-        f" SET LOCAL idle_in_transaction_session_timeout = {statement}"
-    )
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The server's own timeouts for one transaction."""
+
+    statement_seconds: float
+    lock_seconds: float
+
+    @classmethod
+    def of(cls, left_seconds: float) -> "Limits":
+        return cls(left_seconds * STATEMENT_SHARE, min(LOCK_SECONDS, left_seconds * LOCK_SHARE))
+
+    @property
+    def sql(self) -> str:
+        """Sets them for the transaction alone: behind a pooler the session may be somebody else's next."""
+        statement, lock = round(self.statement_seconds * 1000), round(self.lock_seconds * 1000)
+        return (
+            f"SET LOCAL default_transaction_read_only = on; SET LOCAL statement_timeout = {statement};"
+            f" SET LOCAL lock_timeout = {lock}; SET LOCAL idle_in_transaction_session_timeout = {statement}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Watch:
+    """The server counts statement_timeout anew for each message: none is sent that might outlive the deadline."""
+
+    where: str
+    budget: Budget
+    limits: Limits
+
+    def look(self) -> None:
+        if self.budget.left_seconds < self.limits.statement_seconds:
+            raise _too_late(self.where)
+
+
+def _too_late(where: str) -> ProbeError:
+    return ProbeError(Reason.TIMEOUT, f"{where}: no time left to run it", retryable=False)
 
 
 async def connect(login: Login, resolver: Resolver, hold: Callable[[Callable[[], None]], None]) -> Session:
