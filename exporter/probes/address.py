@@ -54,15 +54,15 @@ class Server:
     @property
     def demands_tls(self) -> bool:
         """Whether the URL by itself rules a plain connection out."""
-        return self.scheme in _TLS_SCHEMES or self._sslmode in _TLS_SSLMODES
+        return self.scheme in _TLS_SCHEMES or self.sslmode in _TLS_SSLMODES
 
     @property
     def permits_plain(self) -> bool:
         """Whether the URL by itself asks for a connection that is plain, or may be."""
-        return self.scheme == "http" or (self._sslmode is not None and not self.demands_tls)
+        return self.scheme == "http" or (self.sslmode is not None and not self.demands_tls)
 
     @property
-    def _sslmode(self) -> str | None:
+    def sslmode(self) -> str | None:
         """What the URL asks for; SQLAlchemy's asyncpg dialect calls it `ssl`."""
         return self.query.get("sslmode") or self.query.get("ssl")
 
@@ -101,9 +101,6 @@ def parse_server(url: Secret, schemes: tuple[str, ...]) -> Server:
     if not colon or base not in schemes:
         raise ValueError(f"not a URL of this type; it begins with {' or '.join(f'{s}://' for s in schemes)}")
     parts, port = _split(base + text[len(scheme) :])
-    query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    if query.get("sslmode", "disable") not in SSLMODES:
-        raise ValueError(f"sslmode is none of {', '.join(SSLMODES)}")
     return Server(
         scheme=base,
         host=unquote(parts.hostname or ""),
@@ -111,7 +108,7 @@ def parse_server(url: Secret, schemes: tuple[str, ...]) -> Server:
         username=unquote(parts.username) if parts.username else None,
         password=Secret(unquote(parts.password)) if parts.password else None,
         path=unquote(parts.path[1:]),
-        query=query,
+        query=dict(parse_qsl(parts.query, keep_blank_values=True)),
     )
 
 

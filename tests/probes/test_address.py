@@ -64,7 +64,6 @@ def test_place_and_loopback(url: str, place: str, loopback: bool) -> None:
         ("postgresql://h:1,i:2/x", "names several hosts; name one, and make a probe for each"),
         ("postgresql://u:p w@h/x", "holds white space; percent-encode it, a blank as %20"),
         ("postgresql://h\n/x", "holds white space; percent-encode it, a blank as %20"),
-        ("postgresql://h/x?sslmode=yes", "sslmode is none of disable, allow, prefer, require, verify-ca, verify-full"),
     ],
 )
 def test_what_cannot_be_read_is_told(url: str, sentence: str) -> None:

@@ -1,8 +1,6 @@
 """The built-in collectors on a real server: plausible against direct queries, honest where a right lacks."""
 
-import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import asyncpg
 import pytest
@@ -156,17 +154,6 @@ def test_columns_follow_the_servers_version() -> None:
         assert ("session_time" in statistics.statement(version)) is expected
     for version, expected in ((150018, False), (160000, True)):
         assert ("'reserved_connections'" in settings.statement(version)) is expected
-
-
-DASHBOARD = Path(__file__).parents[1] / "data" / "compat" / "postgres_dashboard.json"
-
-
-def test_published_dashboards_find_their_names() -> None:
-    """What postgres_exporter's mixin asks for, but for bgwriter, which is no group yet."""
-    wanted = {name: metric["labels"] for name, metric in json.loads(DASHBOARD.read_text()).items() if "bgwriter" not in name}
-    ours = {metric.name: metric.labels for group in GROUPS.values() for metric in group.metrics} | {"pg_up": ()}
-    for name, labels in wanted.items():
-        assert set(labels) - {"job", "instance"} <= set(ours[name])
 
 
 def test_help_names_the_source_and_kinds_fit() -> None:

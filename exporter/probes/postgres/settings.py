@@ -7,14 +7,13 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 
 from exporter.model import Kind, Metric
-from exporter.probes.address import Server, parse_server
+from exporter.probes.address import SSLMODES, Server, parse_server
 from exporter.probes.base import PoolSettings, ProbeSettings, RetryPreset, Settings
 from exporter.probes.fields import Count, Duration, Name, SecretText, Text
 from exporter.probes.postgres.groups import GROUPS
 
 SCHEMES = ("postgresql", "postgres")
 DEFAULT_PORT = 5432
-SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 UP = Metric("pg_up", Kind.GAUGE, "Whether the last check reached the server: 1, or 0 when it failed.")
 
@@ -136,7 +135,7 @@ class PostgresSettings(ProbeSettings):
         Raises:
             ValueError: as `server`.
         """
-        return _sslmode(self.server) or self._default_sslmode
+        return self.server.sslmode or self._default_sslmode
 
     @property
     def tls_material(self) -> Mapping[str, str]:
@@ -152,16 +151,11 @@ class PostgresSettings(ProbeSettings):
         return "require" if self.tls.insecure_skip_verify else "verify-full"
 
     def _check_sslmode(self, server: Server) -> None:
-        written = _sslmode(server)
+        written = server.sslmode
         if written is not None and written not in SSLMODES:
             raise ValueError(f"unknown sslmode in the url; it is one of {', '.join(SSLMODES)}")
         if written in ("verify-ca", "verify-full") and self.tls is not None and self.tls.insecure_skip_verify:
             raise ValueError(f"sslmode={written} in the url contradicts tls.insecure_skip_verify")
-
-
-def _sslmode(server: Server) -> str | None:
-    """What the URL asks for; SQLAlchemy's asyncpg dialect calls it `ssl`."""
-    return server.query.get("sslmode") or server.query.get("ssl")
 
 
 def _with_query(server: Server) -> Server:
