@@ -118,6 +118,17 @@ def saying(data: bytes) -> AbstractAsyncContextManager[int]:
     return peer(behave)
 
 
+def echoing() -> AbstractAsyncContextManager[int]:
+    """Sends back whatever it is sent: the surest way to make a peer say a secret."""
+
+    async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+
+    return peer(behave)
+
+
 def dripping(data: bytes, seconds: float) -> AbstractAsyncContextManager[int]:
     """Sends one byte of `data` every so many seconds once it has been spoken to."""
 
