@@ -6,6 +6,7 @@ Pure but for reading its template once, when it is made. Everything that comes f
 import base64
 import hashlib
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -115,7 +116,11 @@ def _sentences(view: View, shown: tuple[ProbeHealth, ...]) -> list[str]:
     if len(told) > _MOST_SENTENCES:
         return [*told[:_MOST_SENTENCES], f"and {len(told) - _MOST_SENTENCES} more, below."]
     if not told and shown and any(health.counted for health in shown):
-        return ["Every probe is healthy." if len(shown) > 1 else f"{shown[0].probe.name} is healthy."]
+        healthy = "Every probe is healthy." if len(shown) > 1 else f"{shown[0].probe.name} is healthy."
+        unread = [
+            (health.probe.name, [one.name for one in _failing(health.probe.collectors)]) for health in shown if health.counted
+        ]
+        return [healthy, *(f"{name} cannot read {listing(names, 5)}; see below." for name, names in unread if names)]
     return told or ["Nothing is being probed."]
 
 
@@ -132,7 +137,6 @@ def _sentence(health: ProbeHealth, view: View) -> str:
 def _row(health: ProbeHealth, view: View) -> Row:
     probe = health.probe
     caused = bool(health.caused_by) and health.status is Status.UNHEALTHY
-    failing = [collector for collector in probe.collectors if collector.success is False]
     return Row(
         name=probe.name,
         type=probe.type,
@@ -147,18 +151,31 @@ def _row(health: ProbeHealth, view: View) -> Row:
         duration="" if probe.duration_seconds is None else took(probe.duration_seconds),
         circuit=probe.circuit.state.replace("_", " ") if probe.enabled else "",
         countdown=f"next in {span((probe.circuit.next_attempt or 0.0) - view.now)}" if is_waiting(health) else "",
-        collectors=tuple((collector.name, _collected(collector, view)) for collector in failing),
+        collectors=_failures(probe.collectors, view),
         detail=tuple((str(key), _fact(value)) for key, value in list(probe.detail.items())[:_MOST_DETAILS]) if view.details else (),
     )
 
 
-def _collected(collector: CollectorStatus, view: View) -> str:
-    """Why a collector failed and how old what it last read is."""
-    message = view.message(collector.reason, collector.message)
-    why = f"{collector.reason}: {message}" if message else str(collector.reason or "failed")
-    if collector.last_success is None:
-        return f"{why} (never succeeded)"
-    return f"{why} (last success {span(view.age(collector.last_success))} ago)"
+def _failing(collectors: Iterable[CollectorStatus]) -> list[CollectorStatus]:
+    return [collector for collector in collectors if collector.success is False]
+
+
+def _failures(collectors: Iterable[CollectorStatus], view: View) -> tuple[tuple[str, str], ...]:
+    """Names and reason of the collectors that fail, one line for all that fail alike: a server that is down fails every one."""
+    alike: dict[str, list[CollectorStatus]] = {}
+    for collector in _failing(collectors):
+        message = view.message(collector.reason, collector.message)
+        alike.setdefault(f"{collector.reason}: {message}" if message else str(collector.reason or "failed"), []).append(collector)
+    return tuple(
+        (listing([one.name for one in same], _MOST_DETAILS), f"{why} ({_last_success(same, view)})") for why, same in alike.items()
+    )
+
+
+def _last_success(collectors: list[CollectorStatus], view: View) -> str:
+    """How old the oldest of what they last read is."""
+    ages = [None if collector.last_success is None else view.age(collector.last_success) for collector in collectors]
+    known = [age for age in ages if age is not None]
+    return f"last success {span(max(known))} ago" if len(known) == len(ages) else "never succeeded"
 
 
 def _fact(value: object) -> str:

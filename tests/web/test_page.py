@@ -162,3 +162,17 @@ async def test_one_probes_page_speaks_of_that_probe() -> None:
     assert "celery unhealthy" in seen.text
     assert "celery is down since 04:02:56Z: caused by rabbitmq." in seen.text
     assert "binance" not in seen.text
+
+
+async def test_collectors_that_fail_alike_share_a_line_and_a_healthy_page_names_them() -> None:
+    """A server that is down fails every collector with one message; a right that is missing hides behind a healthy probe."""
+    collectors = tuple(
+        CollectorStatus(name, False, Reason.REFUSED, "connection refused", NOW - age, WALL, 0.1) for name, age in ALIKE
+    )
+    async with serving(replace(DB, collectors=collectors), replace(DB, name="other")) as stand:
+        seen = Seen((await stand.ask("/")).text)
+    assert "locks, activity refused: connection refused (last success 1m10s ago)" in seen.text
+    assert "Every probe is healthy. db cannot read locks, activity; see below." in seen.text
+
+
+ALIKE = (("locks", 70), ("activity", 12))

@@ -1,0 +1,70 @@
+"""A listener is kept alive beside its check, whatever ends it."""
+
+import asyncio
+import logging
+
+import pytest
+
+from exporter.errors import ProbeError
+from exporter.model import Reason, Status
+from tests.schedule.stage import Stage, StageProbe, stage_settings
+from tests.schedule.timetravel import travel
+
+
+class Listening(StageProbe):
+    """Its listener does as `ends` says, one entry for each start; then it listens for ever."""
+
+    ends: tuple[Exception | None, ...] = ()
+
+    def __init__(self, *ends: Exception | None) -> None:
+        super().__init__("broker", stage_settings(interval="60s"))
+        self.ends = ends
+        self.started: list[float] = []
+
+    async def listen(self, wake: object) -> None:
+        number = len(self.started)
+        self.started.append(asyncio.get_running_loop().time())
+        if number == len(self.ends):
+            await asyncio.Event().wait()
+        error = self.ends[number]
+        if error is not None:
+            raise error
+
+
+def test_a_listener_is_restarted_a_second_after_it_ends(caplog: pytest.LogCaptureFixture) -> None:
+    """Lost connection, ordinary return or a bug of ours; the check goes on and the same reason is logged once."""
+    lost = ProbeError(Reason.RESET, "connection reset")
+    probe = Listening(lost, lost, None, ValueError("secret text"))
+
+    async def main() -> Status:
+        async with Stage(probe) as stage:
+            await asyncio.sleep(30)
+            return stage.status().status
+
+    with caplog.at_level(logging.WARNING):
+        assert travel(main()) is Status.HEALTHY
+    assert [round(later - probe.started[0]) for later in probe.started] == [0, 1, 2, 3, 4]
+    assert [record.getMessage().partition(": ")[2] for record in caplog.records] == [
+        "listening ended, again in 1s: reset: connection reset",
+        "listening ended, again in 1s: unexpected ValueError; please report it",
+    ]
+
+
+def test_a_listener_may_ask_for_a_check_now_but_not_too_often() -> None:
+    """A worker that went offline is looked at before its next slot; a storm of events is one check per confirm_interval."""
+
+    class Waking(StageProbe):
+        async def listen(self, wake: object) -> None:
+            assert callable(wake)
+            while True:
+                await asyncio.sleep(0.5)
+                wake()
+
+    probe = Waking("broker", stage_settings(interval="60s"))
+
+    async def main() -> None:
+        async with Stage(probe):
+            await asyncio.sleep(59)
+
+    travel(main())
+    assert 59 / 5.6 - 2 <= len(probe.began) <= 59 / 5 + 2
