@@ -6,7 +6,7 @@ Pure: `now` is passed in, nothing is remembered here. Knows no probe type, no HT
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from exporter.model import CircuitState, ProbeStatus, Reason, Snapshot, Status
+from exporter.model import CircuitState, ProbeStatus, Snapshot, Status
 
 BLIND_SECONDS = 15 * 60.0
 """A target that has kept us away by rate limits for so long is unknown, no longer degraded."""
@@ -90,7 +90,7 @@ def _judge(probe: ProbeStatus, now: float) -> ProbeHealth:
         return ProbeHealth(probe, Status.UNKNOWN, stale=False, counted=False)
     if now > probe.overdue:
         return ProbeHealth(probe, Status.UNKNOWN, stale=True, counted=True)
-    blind = probe.reason is Reason.RATE_LIMITED and probe.since is not None and now - probe.since > BLIND_SECONDS
+    blind = probe.limited_since is not None and now - probe.limited_since > BLIND_SECONDS
     return ProbeHealth(probe, Status.UNKNOWN if blind else probe.status, stale=False, counted=True)
 
 

@@ -195,8 +195,8 @@ class ProbeStatus:
     """What is known of one probe. Moments are monotonic seconds, those ending in `_at` Unix seconds; None: it has not happened.
 
     `status` is the confirmed one, UNKNOWN before the first verdict; `reason` and `message` belong to the last non-healthy
-    check behind it. `failing` is whether the last check failed, confirmed or not. After `overdue` without a further check the
-    status no longer counts.
+    check behind it. `failing` is whether the last check failed, confirmed or not. `limited_since` is when the target began to
+    keep us away by rate limits, while it does. After `overdue` without a further check the status no longer counts.
     """
 
     name: str
@@ -208,6 +208,7 @@ class ProbeStatus:
     status: Status = Status.UNKNOWN
     reason: Reason | None = None
     message: str | None = None
+    limited_since: float | None = None
     since: float | None = None
     since_at: float | None = None
     last_run: float | None = None

@@ -77,7 +77,7 @@ def test_an_overdue_probe_is_unknown_whatever_it_last_was() -> None:
 
 def test_long_rate_limited_is_unknown() -> None:
     """After fifteen minutes nobody knows any more how the target is."""
-    limited = probe("a", D, reason=Reason.RATE_LIMITED, since=0.0)
+    limited = probe("a", D, reason=Reason.RATE_LIMITED, since=-9999.0, limited_since=0.0)
     assert report(snapshot(limited), BLIND_SECONDS - 1).probes[0].status is D
     assert report(snapshot(limited), BLIND_SECONDS + 1).probes[0].status is X
 

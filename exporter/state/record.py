@@ -65,6 +65,7 @@ class Verdict:
 
     def __init__(self, failure_threshold: int, success_threshold: int) -> None:
         self.status = Status.UNKNOWN
+        self.limited_since: float | None = None
         self.since: float | None = None
         self.since_at: float | None = None
         self.last: Run | None = None
@@ -85,6 +86,7 @@ class Verdict:
             self._why[check] = (run.reason, run.message)
         self._checks.append(check)
         limited = run.reason is Reason.RATE_LIMITED
+        self.limited_since = (self.limited_since or run.ended) if limited else None
         confirmed = Status.DEGRADED if limited else confirm(self.status, tuple(self._checks), *self._thresholds)
         if confirmed is not self.status:
             self.status, self.since, self.since_at = confirmed, run.ended, run.ended_at
@@ -225,6 +227,7 @@ class Record:
             status=verdict.status,
             reason=reason,
             message=message,
+            limited_since=verdict.limited_since,
             since=verdict.since,
             since_at=verdict.since_at,
             last_run=last.ended if last else None,

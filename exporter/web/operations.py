@@ -42,6 +42,11 @@ class Operations:
         find(self._sources.snapshot(), request.match_info["name"])
         return await self._obey(None)
 
+    async def other(self, request: web.Request) -> web.Response:
+        """A POST to what can be looked at alone: whoever has no right learns no more than that."""
+        self._authorise(request)
+        return await self._obey(None)
+
     def _authorise(self, request: web.Request) -> None:
         if not self._access.has_token:
             sentence = "changes are off: no token is configured (web.token or EXPORTER_TOKEN)"

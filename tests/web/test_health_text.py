@@ -55,7 +55,7 @@ async def test_every_kind_of_unknown_says_why() -> None:
         ProbeStatus("new", "http"),
         ProbeStatus("first", "http", last_run=NOW - 2, failing=True),
         replace(RABBITMQ, name="late", overdue=NOW - 1, last_run=NOW - 300),
-        replace(BINANCE, name="blind", since=NOW - 1000, since_at=WALL - 1000),
+        replace(BINANCE, name="blind", since=NOW - 1000, since_at=WALL - 1000, limited_since=NOW - 1000),
         replace(DB, name="forced", circuit=forced),
     )
     async with serving(*probes) as stand:
