@@ -75,8 +75,8 @@ def run(before: Mapping[str, str | None], /, **after: str | None) -> None:
     try:
         runner.run(serve(configuration, announce))
     except OSError as error:
-        where = f"{configuration.listen.host}:{configuration.listen.port}"
-        _refuse(f"listen on {where}: {error.strerror or error}; choose another address with --listen HOST:PORT")
+        why = os.strerror(error.errno) if error.errno else str(error)  # asyncio's own text says the address a second time
+        _refuse(f"listen on {configuration.listen}: {why}; choose another address with --listen HOST:PORT")
     # neither tasks that swallow their cancellation nor threads that hang in a name lookup may hold up the end:
     # all is closed by now, so what is left is left
     sys.stdout.flush()

@@ -18,6 +18,9 @@ class Listen:
     host: str = ""
     port: int = DEFAULT_PORT
 
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
 
 @dataclass(frozen=True, slots=True)
 class Web:

@@ -4,6 +4,7 @@ Times are the event loop's. What happened goes to the state; nothing here is rea
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from exporter.model import CircuitStatus, Outcome, Reason, Run, Skip
 from exporter.schedule.plan import first, next_slot, slots_between
 from exporter.schedule.run import Runner
 from exporter.state import State
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +144,7 @@ class CollectorLoop:
         self._timing = timing
         self._may_collect = may_collect
         self._state = state
+        self._reason: Reason | None = None
 
     async def run(self) -> None:
         """Returns never; cancelled, it ends within a little more than a second."""
@@ -154,3 +158,14 @@ class CollectorLoop:
 
     def _record(self, run: Run) -> None:
         self._state.record(self._runner.job.probe, run, self._timing.stale_seconds)
+        if run.outcome is not Outcome.CANCELLED and run.reason is not self._reason:
+            self._reason = run.reason
+            self._tell(run)
+
+    def _tell(self, run: Run) -> None:
+        """One line a change; none while the check fails too, for that has a line of its own."""
+        probe = self._runner.job.probe
+        if run.reason is None:
+            log.info("%s/%s: reads again", probe, run.collector)
+        elif not self._state.failing(probe):
+            log.warning("%s/%s: %s: %s", probe, run.collector, run.reason, run.message)

@@ -55,6 +55,10 @@ class State:
         """The confirmed status."""
         return self._records[name].verdict.status
 
+    def failing(self, name: str) -> bool:
+        """Whether the last check failed, confirmed or not."""
+        return self._records[name].standing[1]
+
     def sentence(self, name: str) -> str:
         """The confirmed status and why, for a log line."""
         verdict = self._records[name].verdict

@@ -193,7 +193,8 @@ async def test_ten_zeros_after_tls_do_not_stop_the_loop(case: Case, tmp_path: An
             feeler.cancel()
             await asyncio.wait((feeler,))
     assert (run.outcome, run.reason) == (Outcome.FAILURE, Reason.PROTOCOL), run.message
-    assert max(lags) < 0.1
+    print(f"the loop came at most {max(lags) * 1000:.1f} ms late")
+    assert max(lags) < 1.0  # spun, it would never come
 
 
 @every_type
