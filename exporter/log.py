@@ -54,4 +54,5 @@ def configure(form: Format, level: str, redactor: Redactor, stream: TextIO = sys
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    logging.raiseExceptions = False  # else a line that cannot be formatted is printed with its raw arguments
     logging.getLogger("asyncio").setLevel(logging.WARNING)

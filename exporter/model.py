@@ -236,7 +236,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class ProbeTally:
-    """What /metrics tells of one probe beside its status. `version` rises on every change of anything but `blocks`' `until`.
+    """What /metrics tells of one probe beside its status. `version` is another number, of all probes ever, after every change.
 
     `labels` are the static labels of its series, `probe` first. Mappings hold every key of their closed set from the start,
     but for `failures`, which holds a reason from its first time on. `next_attempt_at` is Unix seconds, None while closed.

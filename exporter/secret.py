@@ -1,8 +1,9 @@
 """Values that never print, and the redaction of text that may hold one. Knows nothing of where secrets come from."""
 
+import json
 import re
 from collections.abc import Iterable
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 HIDDEN = "…"
 
@@ -41,8 +42,11 @@ class Secret:
 
 # userinfo of a URL: everything between `//` and the last `@` before the path
 _USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")
+# the query and fragment of a URL, and a query that stands alone
+_URL_QUERY = re.compile(r"(://[^\s?#'\"<>]*)[?#][^\s'\"<>]*")
 _QUERY = re.compile(r"(?<=[^\s?])\?[^\s'\"<>]*=[^\s'\"<>]*")
-_ASSIGNED = re.compile(r"(?i)\b(password|passwd|pwd|secret|token|authorization|api[-_]?key)(\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|\S+)")
+_KEY = r"[\w-]*(?:password|passwd|pwd|secret|token|authorization|credential|api[-_]?key)[\w-]*"
+_ASSIGNED = re.compile(rf"(?i)({_KEY}[\"']?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|(?:bearer|basic)\s+\S+|\S+)")
 _SHORTEST = 4  # a shorter known secret would blank out ordinary words
 
 
@@ -52,18 +56,24 @@ class Redactor:
     __slots__ = ("_known",)
 
     def __init__(self, secrets: Iterable[Secret] = ()) -> None:
-        values = {secret.reveal() for secret in secrets}
-        values |= {quote(value, safe="") for value in values}
-        known = sorted((value for value in values if len(value) >= _SHORTEST), key=len, reverse=True)
-        self._known = re.compile("|".join(map(re.escape, known))) if known else None
+        forms = {form for secret in secrets for form in _forms(secret.reveal())}
+        known = sorted((form for form in forms if len(form) >= _SHORTEST), key=len, reverse=True)
+        self._known = re.compile("|".join(map(re.escape, known)), re.IGNORECASE) if known else None
 
     def clean(self, text: str) -> str:
         """The text with everything secret replaced by `…`."""
         if self._known is not None:
             text = self._known.sub(HIDDEN, text)
         text = _USERINFO.sub(f"{HIDDEN}@", text)
+        text = _URL_QUERY.sub(rf"\1?{HIDDEN}", text)
         text = _QUERY.sub(f"?{HIDDEN}", text)
-        return _ASSIGNED.sub(rf"\1\2{HIDDEN}", text)
+        return _ASSIGNED.sub(rf"\1{HIDDEN}", text)
+
+
+def _forms(value: str) -> Iterable[str]:
+    """What a secret looks like where a driver or a server has quoted it: each of its lines, percent-encoded, in JSON, in Python."""
+    for part in (value, *value.splitlines()):
+        yield from (part, quote(part, safe=""), quote(part), quote_plus(part), json.dumps(part)[1:-1], repr(part)[1:-1])
 
 
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")

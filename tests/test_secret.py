@@ -1,7 +1,9 @@
 """Secrets never print, and text is cleaned of them."""
 
+import json
 import logging
 from io import StringIO
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -29,13 +31,40 @@ def test_a_secret_shows_in_no_format() -> None:
         f"password={CANARY} user=bob",
         f'Authorization: "{CANARY}"',
         f"said {CANARY} aloud",
+        "Authorization: Bearer tr0ub4dor.unknown",
+        "DB_PASSWORD=tr0ub4dor",
+        '{"password": "tr0ub4dor"}',
+        "access_token=tr0ub4dor",
+        "https://api.example/cb?tr0ub4dor",
+        "in another case: TR0UB4DOR%263",
     ],
 )
 def test_text_is_cleaned(text: str) -> None:
     """Known secrets anywhere, and what looks like one although nobody told us."""
     cleaned = Redactor([Secret(CANARY)]).clean(text)
     assert CANARY not in cleaned
-    assert "tr0ub4dor" not in cleaned
+    assert "tr0ub4dor" not in cleaned.lower()
+
+
+def test_a_secret_is_known_in_whatever_form_it_is_quoted() -> None:
+    """A driver shows the repr, a proxy the percent-encoded text, a JSON API its own escapes, a log one line of several."""
+    value = 'ab"c\\d/é+ x\nsecond-line'
+    redactor = Redactor([Secret(value)])
+    for text in (repr(value), json.dumps(value), quote_plus(value), quote(value, safe=""), one_line(f"said {value}", 200)):
+        assert "second-line" not in redactor.clean(text)
+
+
+def test_a_log_line_that_cannot_be_formatted_prints_no_argument(capsys: pytest.CaptureFixture[str]) -> None:
+    """The standard library prints the arguments of such a line to the terminal."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level, logging.raiseExceptions
+    try:
+        configure("text", "info", Redactor(), StringIO())
+        logging.getLogger("x").warning("a %d", CANARY)
+    finally:
+        root.handlers[:], level, logging.raiseExceptions = before
+        root.setLevel(level)
+    assert CANARY not in capsys.readouterr().err
 
 
 def test_ordinary_text_is_left_alone() -> None:

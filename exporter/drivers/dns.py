@@ -67,13 +67,16 @@ class Resolver:
             return under_way
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Addresses] = loop.create_future()
+        try:
+            threading.Thread(target=_look_up, args=(host, loop, answer), name=f"lookup {host}", daemon=True).start()
+        except RuntimeError as error:  # the process may start no more threads
+            raise ProbeError(Reason.DNS, f"resolve {host}: no thread can be started for it") from error
         answer.add_done_callback(lambda future: self._forget(host, future))
         self._lookups[host] = answer
-        threading.Thread(target=_look_up, args=(host, loop, answer), name=f"lookup {host}", daemon=True).start()
         return answer
 
     def _forget(self, host: str, answer: "asyncio.Future[Addresses]") -> None:
-        del self._lookups[host]
+        self._lookups.pop(host, None)
         if not answer.cancelled():
             answer.exception()  # seen, even when nobody waits any more
 

@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
 from exporter import phase
+from exporter.errors import ProbeError
+from exporter.model import Reason
 
 C = TypeVar("C")
 
@@ -122,6 +124,8 @@ class Kept(Generic[C]):
         return None
 
     async def _take(self, owner: str) -> Lease:
+        if self._closed:
+            raise ProbeError(Reason.RESET, "the probe has been closed", retryable=False)
         lease = Lease(owner)
         if len(self._leases) < self.limit and not self._waiting:
             self._leases.append(lease)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from exporter.exposition.lines import Labels, Prefixes, header, lines, static_labels
 from exporter.exposition.own import of_probe, of_process, of_verdicts
 from exporter.health import BLIND_SECONDS, report
-from exporter.model import Family, Metric, ProbeTally, Reason, Snapshot
+from exporter.model import Family, Metric, ProbeTally, Snapshot
 
 REREAD_SECONDS = 1.0
 
@@ -27,6 +27,7 @@ class Part:
     """What one source contributes to a family: its lines, and the prefixes to use again."""
 
     run: int
+    static: Labels
     lines: bytes
     prefixes: Prefixes
 
@@ -114,11 +115,10 @@ class Exposition:
 
     def _put_verdicts(self, snapshot: Snapshot, now: float) -> None:
         self._generation = snapshot.generation
-        moments = [status.overdue for status in snapshot.probes if status.enabled and status.overdue >= now]
-        moments += [
-            status.since + BLIND_SECONDS for status in snapshot.probes if status.since and status.reason is Reason.RATE_LIMITED
-        ]
-        self._next_verdict = min((moment for moment in moments if moment >= now), default=float("inf"))
+        moments = [status.overdue for status in snapshot.probes if status.enabled]
+        moments += [status.limited_since + BLIND_SECONDS for status in snapshot.probes if status.limited_since is not None]
+        # a moment that has passed is judged again at each page: only a check can end it, and that may change no standing
+        self._next_verdict = min(moments, default=float("inf"))
         labels = {tally.name: tally.labels for tally in snapshot.tallies}
         aggregate, by_probe = of_verdicts(report(snapshot, now))
         self._put("", VERDICT, (aggregate,), self._labels, None)
@@ -140,14 +140,21 @@ class Exposition:
             before = joined.parts.get(key)
             if before is not None and before.run == run and run >= 0:
                 continue
-            text, prefixes = lines(family, labels, before.prefixes if before else {})
+            text, prefixes = lines(family, labels, before.prefixes if before and before.static == labels else {})
             if before is None or before.lines != text:
                 joined.samples = None
-            joined.parts[key] = Part(run, text, prefixes)
+            joined.parts[key] = Part(run, labels, text, prefixes)
         for name in self._sources.get(key, frozenset()) - names:
-            del self._families[name].parts[key]
-            self._families[name].samples = None
+            self._remove(name, key)
         self._sources[key] = frozenset(names)
+
+    def _remove(self, name: str, key: Key) -> None:
+        joined = self._families[name]
+        del joined.parts[key]
+        joined.samples = None
+        if not joined.parts:  # another probe may bring the name back with another type
+            del self._families[name]
+            self._order.remove(joined)
 
     def _joined(self, metric: Metric) -> Joined:
         joined = self._families.get(metric.name)

@@ -6,14 +6,14 @@ aborted, and a task that outlives its cancellation by a second is abandoned and 
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from random import Random
 from traceback import extract_tb
 
 from exporter import phase
 from exporter.errors import MESSAGE_LENGTH, ProbeError
-from exporter.model import Outcome, Reading, Reason, Run
+from exporter.model import Distribution, Family, Outcome, Reading, Reason, Run
 from exporter.retry import PRESETS, RetryPolicy, retrying
 from exporter.secret import Redactor, one_line
 
@@ -124,6 +124,10 @@ class Runner:
         return self._failed(error.reason, error.message, began, attempts, error.reading)
 
     def _succeeded(self, reading: Reading, began: float, attempts: Attempts) -> Run:
+        wrong = next(filter(None, map(malformed, reading.families)), None)
+        if wrong is not None:
+            log.error("%s/%s: %s; please report it", self.job.probe, self.job.name, wrong)
+            return self._failed(Reason.INTERNAL, wrong, began, attempts, None)
         run = replace(self._ended(Outcome.SUCCESS, began, attempts), reading=reading)
         if reading.degraded is not None:
             return replace(run, outcome=Outcome.DEGRADED, reason=reading.degraded, message=self._safe(reading.message or ""))
@@ -163,6 +167,20 @@ class Runner:
             self.tools.abandoned(self.job.probe, task)
         elif not task.cancelled():
             task.exception()  # seen: it came too late to count
+
+
+def malformed(family: Family) -> str | None:
+    """What keeps a family from being exposed, None when nothing does: one bad row would cost the scraper the whole page."""
+    metric = family.metric
+    rows: Iterable[tuple[tuple[str, ...], object]] = family.rows  # object: a probe of somebody else's may have no type checker
+    seen = set()
+    for values, value in rows:
+        if len(values) != len(metric.labels) or not all(isinstance(text, str) for text in values):
+            return f"{metric.name}: label values do not fit its labels"
+        if not isinstance(value, int | float | Distribution):
+            return f"{metric.name}: a value is no number"
+        seen.add(values)
+    return None if len(seen) == len(family.rows) else f"{metric.name}: two rows have the same labels"
 
 
 def _may_wait(attempts: Attempts, seconds: float) -> bool:

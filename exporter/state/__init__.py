@@ -5,6 +5,7 @@ Everything runs on one event loop, so nothing here is locked. Knows no clock (mo
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import count
 
 from exporter.circuit import Transition
 from exporter.model import CHECK, CircuitStatus, Reload, Run, Skip, Snapshot, Status
@@ -20,6 +21,7 @@ class State:
 
     def __init__(self, now: float, wall: float) -> None:
         self._records: dict[str, Record] = {}
+        self._numbers = count(1)
         self._generation = 0
         self._beat = now
         self._started = now
@@ -28,7 +30,7 @@ class State:
 
     def add(self, watched: Watched, now: float) -> None:
         """A probe exists from now on; a disabled one too."""
-        self._records[watched.name] = Record(watched, now)
+        self._records[watched.name] = Record(watched, now, self._numbers.__next__)
         self._generation += 1
 
     def attach(self, name: str, live: Live, collectors: Sequence[str]) -> None:

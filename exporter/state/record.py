@@ -133,12 +133,13 @@ class Tallies:
 class Record:
     """One probe. Written by `State` alone; `views()` gives frozen values, made anew only after a change."""
 
-    def __init__(self, watched: Watched, now: float) -> None:
+    def __init__(self, watched: Watched, now: float, number: Callable[[], int]) -> None:
         self.watched = watched
+        self._number = number
         self.live: Live | None = None
         self.verdict = Verdict(watched.failure_threshold, watched.success_threshold)
         self.tallies = Tallies()
-        self._series = Series(watched.max_series)
+        self._series = Series(watched.max_series, number)
         self._circuit = CircuitStatus()
         self._next_attempt_at: float | None = None
         self._detail: dict[str, object] = {}
@@ -157,7 +158,7 @@ class Record:
 
     def touch(self) -> None:
         """Something a reader sees has changed."""
-        self._version += 1
+        self._version = self._number()
         self._views = None
 
     def add_collector(self, name: str) -> None:
@@ -173,7 +174,7 @@ class Record:
         good = run.outcome is not Outcome.FAILURE
         if run.reading is not None:
             self._detail = {**({} if good else self._detail), **run.reading.detail}
-            self._series.take(CHECK, run.reading, run.ended + stale_seconds, complete=good)
+            self._series.take(CHECK, run.reading, run.ended, run.ended + stale_seconds, complete=good)
         self._series.take_up(self.watched.up, int(good))
         return self.verdict.add(run)
 
@@ -194,7 +195,7 @@ class Record:
             duration_seconds=run.duration_seconds,
         )
         if run.reading is not None:
-            self._series.take(run.collector, run.reading, run.ended + stale_seconds, complete=good)
+            self._series.take(run.collector, run.reading, run.ended, run.ended + stale_seconds, complete=good)
 
     @property
     def standing(self) -> tuple[Status, bool]:

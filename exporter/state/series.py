@@ -1,6 +1,6 @@
 """The series of one probe: what its runs read, until it is replaced or stale. Knows no clock and no status."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from exporter.model import CHECK, Block, Distribution, Family, Metric, Reading, Row
 
@@ -9,37 +9,42 @@ LISTENER = "listener"
 
 
 class Series:
-    """Blocks by collector and metric; mutable, owned by a probe's record. No more than `max_series` series at any time."""
+    """Blocks by collector and metric; mutable, owned by a probe's record. No more than `max_series` series at any time.
 
-    def __init__(self, max_series: int) -> None:
+    `number` gives each reading a number that no other reading of the process has.
+    """
+
+    def __init__(self, max_series: int, number: Callable[[], int]) -> None:
         self.dropped = 0
         self._max_series = max_series
         self._blocks: dict[str, dict[str, Block]] = {}
         self._capabilities: dict[str, dict[str, bool]] = {}
         self._up: Block | None = None
-        self._reading = 0
+        self._number = number
         self._counted: int | None = None
 
-    def take(self, collector: str, reading: Reading, until: float, *, complete: bool) -> None:
+    def take(self, collector: str, reading: Reading, now: float, until: float, *, complete: bool) -> None:
         """Puts a reading in place: of all of the collector's families, or, incomplete, of those it did read."""
-        self._reading += 1
-        families = self._capped(collector, reading.families)
-        read = {family.metric.name: Block(collector, self._reading, family, until) for family in families}
-        self._blocks[collector] = read if complete else {**self._blocks.get(collector, {}), **read}
+        self._drop(collector, {family.metric.name for family in reading.families}, now, complete=complete)
+        run = self._number()
+        read = {family.metric.name: Block(collector, run, family, until) for family in self._capped(reading.families)}
+        self._blocks.setdefault(collector, {}).update(read)
         if complete or reading.capabilities:
             self._capabilities[collector] = {capability.feature: capability.available for capability in reading.capabilities}
 
     def take_up(self, metric: Metric, value: int) -> None:
         """The up series after a check."""
-        self._reading += 1
-        self._up = Block(CHECK, self._reading, Family(metric, (((), value),)), 0.0)
+        self._up = Block(CHECK, self._number(), Family(metric, (((), value),)), 0.0)
 
     def take_counters(self, version: int, families: Sequence[Family]) -> None:
         """What listening has counted so far; nothing happens when `version` has been seen."""
         if version != self._counted:
             self._counted = version
-            kept = self._capped(LISTENER, families)
-            self._blocks[LISTENER] = {family.metric.name: Block(LISTENER, version, family, float("inf")) for family in kept}
+            self._blocks.pop(LISTENER, None)
+            run = self._number()
+            self._blocks[LISTENER] = {
+                family.metric.name: Block(LISTENER, run, family, float("inf")) for family in self._capped(families)
+            }
 
     def blocks(self, overdue: float) -> tuple[Block, ...]:
         """All blocks; the up series leaves only when the probe is overdue."""
@@ -57,10 +62,17 @@ class Series:
     def capabilities(self) -> tuple[tuple[str, bool], ...]:
         return tuple(sorted({feature: good for group in self._capabilities.values() for feature, good in group.items()}.items()))
 
-    def _capped(self, collector: str, families: Sequence[Family]) -> Sequence[Family]:
+    def _drop(self, collector: str, names: Collection[str], now: float, *, complete: bool) -> None:
+        """Makes room for families of the collector: what they replace goes, and whatever is stale, for nobody sees it."""
+        for owner, blocks in self._blocks.items():
+            replaced = blocks.keys() if owner == collector and complete else names if owner == collector else ()
+            for name in [name for name, block in blocks.items() if name in replaced or block.until <= now]:
+                del blocks[name]
+
+    def _capped(self, families: Sequence[Family]) -> Sequence[Family]:
         """The families with whole label sets dropped, last in sort order, where the probe would have more than `max_series`."""
-        others = (block for name, blocks in self._blocks.items() if name != collector for block in blocks.values())
-        room = self._max_series - sum(_size(block.family) for block in others)
+        held = (block.family for blocks in self._blocks.values() for block in blocks.values())
+        room = self._max_series - sum(map(_size, held))
         if sum(map(_size, families)) <= room:
             return families
         kept: list[Family] = []

@@ -125,3 +125,17 @@ def test_a_lookup_that_hangs_delays_no_other_name_and_no_exit(tmp_path: Path) ->
     done = subprocess.run([sys.executable, "-c", _HANGS], env=environment, capture_output=True, text=True, timeout=20)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() in {"127.0.0.1 False", "::1 False"}
+
+
+async def test_a_lookup_whose_thread_cannot_start_does_not_stand_in_the_way_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process may be out of threads for a moment; the name must not be dead for ever."""
+    resolver = Resolver()
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(ProbeError, match="no thread"):
+            await resolver.resolve("localhost")
+    assert await resolver.resolve("localhost")

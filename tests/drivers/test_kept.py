@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from exporter.drivers.kept import Kept, Lease
+from exporter.errors import ProbeError
 
 
 class Connection:
@@ -192,11 +193,12 @@ async def test_drop_idle_leaves_those_in_use() -> None:
 
 
 async def test_nothing_is_kept_after_close() -> None:
-    """Shutdown must not leave a connection that a late run gives back."""
+    """Shutdown must not leave a connection that a late run gives back, nor one that it makes."""
     target = Target(2)
     async with target.busy("a"):
         target.kept.close()
         assert target.open == 0
-    async with target.kept.lease("late"):
-        pass
+    with pytest.raises(ProbeError, match="closed"):
+        async with target.kept.lease("late"):
+            pass
     assert (target.open, target.kept.idle) == (0, 0)

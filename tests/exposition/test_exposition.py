@@ -141,6 +141,42 @@ def test_max_series_drops_whole_label_sets_last_in_sort_order_and_counts_them() 
     assert kept['sidecar_probe_series_dropped_total{probe="a",env="prod"}'] == "4"
 
 
+def test_max_series_holds_over_partial_readings_and_stale_series_leave_their_room() -> None:
+    """A failed collection keeps what it did not read, and that counts; what is stale is seen by nobody and does not."""
+    page = Page("a", max_series=3)
+    page.state.attach("a", NO_LIVE, ["database"])
+    old = Family(SIZE, tuple(((f"d{number}",), number) for number in range(2)))
+    page.state.record("a", run("database", 1.0, old), 30.0)
+    more = Family(COMMITS, tuple(((f"d{number}",), number) for number in range(3)))
+    page.state.record("a", run("database", 2.0, more, outcome=Outcome.FAILURE, reason=Reason.TIMEOUT), 30.0)
+    assert len(page.samples(2.0, "pg_stat", "pg_database")) == 3
+    page.state.record("a", run(CHECK, 40.0, more), 30.0)
+    assert list(page.samples(40.0, "pg_stat", "pg_database").values()) == ["0", "1", "2"]
+
+
+def test_a_probe_that_recovers_after_being_overdue_is_no_longer_unknown() -> None:
+    """Its standing is what it was before, so nothing but the time has changed."""
+    page = Page("a")
+    page.state.record("a", run(CHECK, 1.0), 30.0)
+    unknown = 'sidecar_probe_status{probe="a",env="prod",status="unknown"}'
+    assert page.samples(20.0, "sidecar_probe_status")[unknown] == "0"
+    assert page.samples(100.0, "sidecar_probe_status")[unknown] == "1"
+    page.state.record("a", run(CHECK, 101.0), 30.0)
+    page.state.plan("a", 111.0, CircuitStatus(), None)
+    assert page.samples(102.0, "sidecar_probe_status")[unknown] == "0"
+    assert page.samples(200.0, "sidecar_probe_status")[unknown] == "1"
+
+
+def test_a_probe_of_the_same_name_that_is_added_anew_shows_nothing_of_the_old() -> None:
+    """Numbers of readings are never used twice."""
+    page = Page("a")
+    page.state.record("a", run(CHECK, 1.0, Family(SIZE, ((("x",), 1),))), 30.0)
+    page.text()
+    page.state.add(Watched("a", "postgres", UP, (("probe", "a"), ("env", "test")), 10.0, 5.0), 2.0)
+    page.state.record("a", run(CHECK, 2.0, Family(SIZE, ((("x",), 2),))), 30.0)
+    assert page.samples(2.0, "pg_database") == {'pg_database_size_bytes{probe="a",env="test",datname="x"}': "2"}
+
+
 def test_probe_limits_the_page_to_one_probe() -> None:
     """`?probe=` is for a second scrape job."""
     page = Page("a", "b")

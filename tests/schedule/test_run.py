@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from random import Random
+from typing import Any
 
 import pytest
 
 from exporter import phase
 from exporter.errors import ProbeError
-from exporter.model import Outcome, Reading, Reason, Run
+from exporter.model import Family, Kind, Metric, Outcome, Reading, Reason, Run
 from exporter.retry import RetryPolicy
 from exporter.schedule.run import ABANDON_SECONDS, Job, Runner, Tools
 from exporter.secret import Redactor, Secret
@@ -91,6 +92,28 @@ def test_an_unexpected_exception_is_internal_and_its_text_stays_inside() -> None
     assert run.message is not None
     assert run.message.startswith("unexpected KeyError at work:")
     assert "hunter22" not in run.message
+
+
+METRIC = Metric("m", Kind.GAUGE, "M.", ("a",))
+
+
+@pytest.mark.parametrize(
+    ("rows", "wrong"),
+    [
+        (((("x", "y"), 1),), "m: label values do not fit its labels"),
+        ((((None,), 1),), "m: label values do not fit its labels"),
+        (((("x",), None),), "m: a value is no number"),
+        (((("x",), 1), (("x",), 2)), "m: two rows have the same labels"),
+    ],
+)
+def test_a_family_that_cannot_be_exposed_fails_its_run_alone(rows: Any, wrong: str) -> None:
+    """One bad row on the page would cost the scraper all of it."""
+
+    async def work() -> Reading:
+        return Reading((Family(METRIC, rows),))
+
+    run = travel(Bench(work).go())
+    assert (run.outcome, run.reason, run.message, run.reading) == (Outcome.FAILURE, Reason.INTERNAL, wrong, None)
 
 
 def test_messages_are_redacted_and_cut() -> None:
