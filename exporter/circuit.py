@@ -92,7 +92,7 @@ class Circuit:
             return self._open(now, rng, min(retry_after_seconds or 0.0, self.policy.max_retry_after_seconds))
         if verdict is Verdict.FAILED:
             return self._failed(now, rng)
-        self.next_attempt = now + self.policy.confirm_seconds
+        self.next_attempt = now + self.policy.interval_seconds
         return None
 
     def _answered(self, now: float) -> Transition | None:

@@ -128,7 +128,7 @@ class CircuitMachine(RuleBasedStateMachine):
         if self.circuit.state is CircuitState.OPEN and not self.limited:
             assert self.circuit.next_attempt <= self.now + POLICY.max_wait_seconds
         if self.circuit.state is CircuitState.HALF_OPEN:
-            assert self.circuit.next_attempt <= self.now + POLICY.confirm_seconds
+            assert self.circuit.next_attempt <= self.now + max(POLICY.confirm_seconds, POLICY.interval_seconds)
 
 
 CircuitMachine.TestCase.settings = hypothesis_settings(max_examples=100, stateful_step_count=40, deadline=None)

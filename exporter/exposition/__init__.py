@@ -59,7 +59,7 @@ class Exposition:
         self._process = process
         self._families: dict[str, Joined] = {}
         self._order: list[Joined] = []
-        self._held: dict[str, tuple[int, frozenset[tuple[str, str]]]] = {}
+        self._collectors: dict[str, frozenset[str]] = {}
         self._sources: dict[Key, frozenset[str]] = {}
         self._next_expiry = 0.0
         self._generation = -1
@@ -105,11 +105,9 @@ class Exposition:
                 by_collector.setdefault(block.collector, []).append((block.family, block.run))
                 expiry = min(expiry, block.until)
         self._expiries[tally.name] = expiry
-        gone = {key for key in self._sources if key[0] == tally.name and not key[1].startswith(".")} - {
-            (tally.name, collector) for collector in by_collector
-        }
-        for _, collector in gone:
+        for collector in self._collectors.get(tally.name, frozenset()) - by_collector.keys():
             self._put_runs(tally.name, collector, [], tally.labels)
+        self._collectors[tally.name] = frozenset(by_collector)
         for collector, families in by_collector.items():
             self._put_runs(tally.name, collector, families, tally.labels)
 
@@ -168,4 +166,4 @@ class Exposition:
         for key in [key for key in self._sources if key[0] == probe]:
             self._put_runs(*key, [], ())
             del self._sources[key]
-        del self._versions[probe], self._expiries[probe]
+        del self._versions[probe], self._expiries[probe], self._collectors[probe]

@@ -121,11 +121,14 @@ class Schedule:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=2 * CLOSE_SECONDS)
-        closing = [asyncio.create_task(scheduled.probe.aclose(), name=f"close {scheduled.probe.name}") for scheduled in ending]
+        closing = {asyncio.create_task(scheduled.probe.aclose()): scheduled.probe.name for scheduled in ending}
         if closing:
-            _, hanging = await asyncio.wait(closing, timeout=CLOSE_SECONDS)
+            closed, hanging = await asyncio.wait(closing, timeout=CLOSE_SECONDS)
+            for task in closed:
+                _tell_death(task)
             for task in hanging:
                 task.cancel()
+                self._tools.abandoned(closing[task], task)
 
     async def aclose(self) -> None:
         await self.remove(*self._scheduled)
@@ -152,7 +155,7 @@ class Schedule:
 
 
 def _tell_death(task: "asyncio.Task[None]") -> None:
-    """These tasks never end by themselves: one that does is our bug, and its probe will be overdue."""
+    """These tasks raise nothing, and most never end: one that does so is our bug, and its probe will be overdue."""
     if not task.cancelled() and task.exception() is not None:
         log.critical("task %s died: %s; please report it", task.get_name(), type(task.exception()).__name__)
 

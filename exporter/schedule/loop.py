@@ -43,6 +43,7 @@ class CheckLoop:
         self._planned = 0.0
         self._ended = 0.0
         self._pending = False
+        self._asked = False
 
     async def run(self) -> None:
         """Returns never; cancelled, it ends within a little more than a second."""
@@ -52,6 +53,7 @@ class CheckLoop:
             await self._wait()
             began = loop.time()
             self._begin_trial(began)
+            self._asked = False
             await self._runner.run(self._record, retries=self._closed)
             self._skip(Skip.OVERLAP, began, loop.time())
             self._plan(self._next(loop.time()))
@@ -59,15 +61,18 @@ class CheckLoop:
     def wake(self) -> None:
         """Asks for a check now: at most one per confirm_interval, and not against an open circuit."""
         if self._closed:
+            self._asked = True  # outlasts a check that is under way: it may have looked too early
             self._planned = min(self._planned, self._ended + self._timing.confirm_seconds)
             self._woken.set()
 
     def trial(self, at: float) -> None:
-        """Brings the trial of an open circuit forward to `at`: what it depends on has recovered."""
+        """Brings the next check, or the trial of an open circuit, forward to `at`: what it depends on has recovered."""
         if self._circuit is not None and not self._closed:
             self._circuit.trial(at)
             self._plan(self._circuit.next_attempt)
-            self._woken.set()
+        else:
+            self._plan(min(self._planned, at))
+        self._woken.set()
 
     @property
     def _closed(self) -> bool:
@@ -103,7 +108,7 @@ class CheckLoop:
     def _next(self, now: float) -> float:
         if self._circuit is not None and not self._closed:
             return self._circuit.next_attempt
-        if self._pending:
+        if self._pending or self._asked:
             return self._ended + self._timing.confirm_seconds
         return next_slot(self.name, self._timing.interval_seconds, now)
 

@@ -79,7 +79,7 @@ class Runner:
         try:
             await asyncio.wait((task,), timeout=self.job.timeout_seconds)
         except asyncio.CancelledError:
-            self.job.drop(self.job.name)
+            self._drop()
             record(self._ended(Outcome.CANCELLED, began, attempts))
             await self._let_go(task)
             raise
@@ -87,7 +87,7 @@ class Runner:
             record(self._finished(task, began, attempts))
             return
         record(self._overdue(phases, began, attempts))
-        self.job.drop(self.job.name)
+        self._drop()
         await self._let_go(task)
 
     async def _attempt(self, attempts: Attempts) -> Reading:
@@ -113,18 +113,19 @@ class Runner:
         )
 
     def _finished(self, task: "asyncio.Task[Reading]", began: float, attempts: Attempts) -> Run:
-        if task.cancelled():  # by the driver's own doing
-            return self._ended(Outcome.CANCELLED, began, attempts)
+        if task.cancelled():  # not by us: a driver that ends a run so would keep its probe green for ever
+            self._drop()
+            return self._failed(Reason.INTERNAL, "the run was cancelled from within", began, attempts, None)
         error = task.exception()
         if error is None:
             return self._succeeded(task.result(), began, attempts)
-        self.job.drop(self.job.name)
+        self._drop()
         if not isinstance(error, ProbeError):
             error = self._internal(error)
         return self._failed(error.reason, error.message, began, attempts, error.reading)
 
     def _succeeded(self, reading: Reading, began: float, attempts: Attempts) -> Run:
-        wrong = next(filter(None, map(malformed, reading.families)), None)
+        wrong = malformed(reading)
         if wrong is not None:
             log.error("%s/%s: %s; please report it", self.job.probe, self.job.name, wrong)
             return self._failed(Reason.INTERNAL, wrong, began, attempts, None)
@@ -156,23 +157,48 @@ class Runner:
     def _safe(self, message: str) -> str:
         return one_line(self.tools.redactor.clean(message), MESSAGE_LENGTH)
 
+    def _drop(self) -> None:
+        """Aborts what the run holds; a `drop` that raises must not end the probe."""
+        try:
+            self.job.drop(self.job.name)
+        except Exception as error:  # noqa: BLE001  # around one run
+            log.error("%s/%s: %s in drop; please report it", self.job.probe, self.job.name, type(error).__name__)
+
     async def _let_go(self, task: "asyncio.Task[Reading]") -> None:
-        """Cancels the task again and again for a second: some drivers swallow a cancel. Then it is abandoned, and counted."""
+        """Cancels the task again and again for a second: some drivers swallow a cancel. Then it is abandoned, and counted.
+
+        A cancel of our own meanwhile takes effect when that is done.
+        """
         loop = asyncio.get_running_loop()
         until = loop.time() + ABANDON_SECONDS
+        cancelled: asyncio.CancelledError | None = None
         while not task.done() and loop.time() < until:
             task.cancel()
-            await asyncio.wait((task,), timeout=CANCEL_AGAIN_SECONDS)
+            try:
+                await asyncio.wait((task,), timeout=CANCEL_AGAIN_SECONDS)
+            except asyncio.CancelledError as error:
+                cancelled = error
         if not task.done():
             self.tools.abandoned(self.job.probe, task)
         elif not task.cancelled():
             task.exception()  # seen: it came too late to count
+        if cancelled is not None:
+            raise cancelled
 
 
-def malformed(family: Family) -> str | None:
-    """What keeps a family from being exposed, None when nothing does: one bad row would cost the scraper the whole page."""
+def malformed(reading: object) -> str | None:
+    """What keeps a reading from being shown, None when nothing does: one bad row would cost the scraper the whole page.
+
+    A probe of somebody else's may have met no type checker.
+    """
+    if not isinstance(reading, Reading):
+        return "the run returned no reading"
+    return next(filter(None, map(_malformed, reading.families)), None)
+
+
+def _malformed(family: Family) -> str | None:
     metric = family.metric
-    rows: Iterable[tuple[tuple[str, ...], object]] = family.rows  # object: a probe of somebody else's may have no type checker
+    rows: Iterable[tuple[tuple[str, ...], object]] = family.rows
     seen = set()
     for values, value in rows:
         if len(values) != len(metric.labels) or not all(isinstance(text, str) for text in values):

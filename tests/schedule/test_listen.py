@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
+from itertools import pairwise
 
 import pytest
 
 from exporter.errors import ProbeError
-from exporter.model import Reason, Status
+from exporter.model import Reading, Reason, Status
 from tests.schedule.stage import Stage, StageProbe, stage_settings
 from tests.schedule.timetravel import travel
 
@@ -68,3 +69,27 @@ def test_a_listener_may_ask_for_a_check_now_but_not_too_often() -> None:
 
     travel(main())
     assert 59 / 5.6 - 2 <= len(probe.began) <= 59 / 5 + 2
+
+
+def test_asked_during_a_check_the_next_one_follows_it() -> None:
+    """The check under way may have looked before the thing happened."""
+
+    async def slow() -> Reading:
+        await asyncio.sleep(3)
+        return Reading()
+
+    class Once(StageProbe):
+        async def listen(self, wake: object) -> None:
+            assert callable(wake)
+            await asyncio.sleep(1.5)
+            wake()
+            await asyncio.Event().wait()
+
+    probe = Once("broker", stage_settings(interval="600s"), slow)
+
+    async def main() -> None:
+        async with Stage(probe):
+            await asyncio.sleep(10)
+
+    travel(main())
+    assert [round(later - earlier) for earlier, later in pairwise(probe.began)][:1] == [8]

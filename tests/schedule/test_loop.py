@@ -227,6 +227,67 @@ def test_children_are_tried_within_a_second_of_their_parents_recovery() -> None:
     travel(main())
 
 
+def test_a_child_whose_circuit_is_closed_is_tried_too() -> None:
+    """Its own next check may be minutes away."""
+
+    async def main() -> float:
+        broker = StageProbe("broker", stage_settings(interval="5s"), down)
+        worker = StageProbe("worker", stage_settings(interval="5m", timeout="5s", depends_on=["broker"]), down)
+        async with Stage(broker, worker) as stage:
+            await asyncio.sleep(100)
+            assert stage.status(1).circuit.state is CircuitState.CLOSED
+            broker.act = worker.act = good
+            await stage.until(lambda: stage.status(0).status is Status.HEALTHY)
+            recovered = stage.loop.time()
+            await asyncio.sleep(1.5)
+            return worker.began[-1] - recovered
+
+    assert 0 <= travel(main()) <= 1.1
+
+
+def test_a_close_that_hangs_is_abandoned_and_counted() -> None:
+    """The others are closed, and the end comes in time."""
+    free = asyncio.Event()
+
+    class Hanging(StageProbe):
+        async def aclose(self) -> None:
+            with suppress(asyncio.CancelledError):
+                await free.wait()
+            await free.wait()
+
+    async def main() -> float:
+        stage = Stage(Hanging("hangs", stage_settings()), StageProbe("fine", stage_settings()))
+        await stage.__aenter__()
+        await stage.checks(1)
+        began = stage.loop.time()
+        await stage.schedule.aclose()
+        took = stage.loop.time() - began
+        assert (stage.tally(0).abandoned, stage.tally(1).abandoned, stage.probes[1].closed) == (1, 0, True)
+        free.set()
+        await asyncio.wait(stage.abandoned)
+        return took
+
+    assert travel(main()) <= 3.0
+
+
+def test_an_error_of_ours_in_a_trial_does_not_hurry_the_next() -> None:
+    """It says nothing about the target, which rests as before."""
+
+    async def broken() -> Reading:
+        raise ZeroDivisionError
+
+    async def main() -> int:
+        probe = StageProbe("db", stage_settings(interval="5m", timeout="5s"), down)
+        async with Stage(probe) as stage:
+            await stage.until(lambda: stage.status().circuit.state is CircuitState.OPEN)
+            probe.act = broken
+            before = len(probe.began)
+            await asyncio.sleep(3600)
+            return len(probe.began) - before
+
+    assert travel(main()) <= 13
+
+
 def test_collectors_run_beside_the_check_and_rest_while_the_circuit_is_open() -> None:
     """They start with the first good word of the check and spare a target that is down."""
     collected: list[float] = []

@@ -116,6 +116,65 @@ def test_a_family_that_cannot_be_exposed_fails_its_run_alone(rows: Any, wrong: s
     assert (run.outcome, run.reason, run.message, run.reading) == (Outcome.FAILURE, Reason.INTERNAL, wrong, None)
 
 
+def test_a_run_that_cancels_itself_is_internal() -> None:
+    """As nothing, it would keep its probe green for ever."""
+
+    async def work() -> Reading:
+        raise asyncio.CancelledError
+
+    run = travel(Bench(work).go())
+    assert (run.outcome, run.reason, run.message) == (Outcome.FAILURE, Reason.INTERNAL, "the run was cancelled from within")
+
+
+def test_a_run_that_returns_nothing_is_internal() -> None:
+    """A probe of somebody else's may have met no type checker."""
+
+    async def work() -> Any:
+        return None
+
+    assert travel(Bench(work).go()).message == "the run returned no reading"
+
+
+def test_a_drop_that_raises_ends_nothing() -> None:
+    """It is called when something is wrong already."""
+
+    def drop(_: str) -> None:
+        raise RuntimeError
+
+    async def work() -> Reading:
+        raise ProbeError(Reason.RESET, "reset")
+
+    assert travel(Bench(work, drop=drop).go()).reason is Reason.RESET
+
+
+def test_a_cancel_while_letting_go_waits_until_that_is_done() -> None:
+    """A shutdown right after a deadline must not lose sight of the task that swallows its cancel."""
+    cancels: list[float] = []
+
+    async def work() -> Reading:
+        while True:
+            try:
+                await asyncio.sleep(1e6)
+            except asyncio.CancelledError:
+                cancels.append(asyncio.get_running_loop().time())
+                if len(cancels) == 3:
+                    raise
+
+    bench = Bench(work)
+
+    async def main() -> int:
+        running = asyncio.create_task(bench.runner.run(bench.record))
+        await asyncio.sleep(2.1)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        return len([task for task in asyncio.all_tasks() if task.get_name() == "db/check"])
+
+    assert travel(main()) == 0
+    assert len(cancels) == 3
+    assert bench.abandoned == []
+
+
 def test_messages_are_redacted_and_cut() -> None:
     """Law 6 holds even where a driver put a secret into its message."""
 
