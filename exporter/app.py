@@ -14,6 +14,7 @@ from typing import Any
 from exporter import __version__
 from exporter.config import Configuration
 from exporter.drivers.dns import Resolver
+from exporter.errors import ConfigError, ExporterError, Problem
 from exporter.exposition import Exposition
 from exporter.exposition.own import build
 from exporter.exposition.process import Process
@@ -51,6 +52,10 @@ def watched(name: str, settings: ProbeSettings, configuration: Configuration) ->
         aliases=settings.aliases,
         connections=settings.connections(),
     )
+
+
+class CannotListen(ExporterError):
+    """The address cannot be served on; the message says why."""
 
 
 class Abandoned:
@@ -98,22 +103,46 @@ class Exporter:
         """Serves from now on; every probe is still unknown.
 
         Raises:
-            OSError: the address cannot be used.
+            CannotListen: the address cannot be used.
         """
         sources = Sources(self.state.snapshot, self.page, self._now, time.time, __version__, self.configuration.web)
         surface = Surface(sources, self.lifecycle)
         self._http = surface.tally.families
-        server = await start(self.configuration.listen, surface.application)
+        try:
+            server = await start(self.configuration.listen, surface.application)
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise CannotListen(why.partition(" (while")[0]) from error  # asyncio's text says the address a second time
         self.lifecycle.started = True
         return server
 
+    async def start(self) -> None:
+        """Loads the enabled probes and gives them to the schedule.
+
+        Raises:
+            ConfigError: a probe type cannot be loaded.
+        """
+        for probe in await self.load(name for name, settings in self.configuration.probes.items() if settings.enabled):
+            self.schedule.add(probe)
+        gc.collect()
+        gc.freeze()  # what is imported stays: full collections need not walk it again
+
     async def load(self, names: Iterable[str]) -> list[Probe[Any]]:
-        """The named probes, their drivers imported off the loop: that takes longer than a first answer may."""
+        """The named probes, their drivers imported off the loop: that takes longer than a first answer may.
+
+        Raises:
+            ConfigError: a probe type cannot be loaded.
+        """
         return await asyncio.to_thread(self._load, list(names))
 
     def _load(self, names: list[str]) -> list[Probe[Any]]:
         probes = self.configuration.probes
-        return [TYPES[probes[name].type].load_probe()(name, probes[name], self.runtime) for name in names]
+        try:
+            return [TYPES[probes[name].type].load_probe()(name, probes[name], self.runtime) for name in names]
+        except ImportError as error:
+            raise ConfigError(
+                [Problem("", "", f"a probe type cannot be loaded: {error.name} is missing; install it again")]
+            ) from error
 
     def _process_families(self) -> tuple[Family, ...]:
         return (self._build, *self._process.families(), *self._http())
@@ -123,7 +152,8 @@ async def serve(configuration: Configuration, announce: Callable[[str], None]) -
     """Listens, probes, and ends in order after SIGTERM or SIGINT: readiness first, then everything else.
 
     `announce` is given the URL once it is served. Raises:
-        OSError: the address cannot be used.
+        CannotListen: the address cannot be used.
+        ConfigError: a probe type cannot be loaded.
     """
     ended = _signals()
     exporter = Exporter(configuration)
@@ -132,15 +162,16 @@ async def serve(configuration: Configuration, announce: Callable[[str], None]) -
     for warning in configuration.warnings:
         log.warning("%s", warning)
     beat = asyncio.create_task(exporter.schedule.beat(), name="heartbeat")
-    enabled = [name for name, settings in configuration.probes.items() if settings.enabled]
-    for probe in await exporter.load(enabled):
-        exporter.schedule.add(probe)
-    gc.collect()
-    gc.freeze()  # what is imported stays: full collections need not walk it again
-    await ended.wait()
+    starting = asyncio.create_task(exporter.start(), name="start")
+    ending = asyncio.create_task(ended.wait(), name="end")
+    await asyncio.wait((starting, ending), return_when=asyncio.FIRST_COMPLETED)
+    if starting.done():
+        starting.result()
+    await ending
     exporter.lifecycle.draining = True
     log.info("ending: not ready any more, serving for another %gs", configuration.web.drain_seconds)
     await asyncio.sleep(configuration.web.drain_seconds)
+    starting.cancel()
     closing = [asyncio.create_task(exporter.schedule.aclose()), asyncio.create_task(server.aclose())]
     await asyncio.wait(closing, timeout=CLOSE_SECONDS)
     beat.cancel()

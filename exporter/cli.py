@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from exporter import __version__, log
-from exporter.app import Exporter, failed, probe_once, serve
+from exporter.app import CannotListen, Exporter, failed, probe_once, serve
 from exporter.config import Configuration, find, load
 from exporter.demo.command import demo
 from exporter.errors import ConfigError
@@ -74,9 +74,10 @@ def run(before: Mapping[str, str | None], /, **after: str | None) -> None:
     runner = asyncio.Runner()
     try:
         runner.run(serve(configuration, announce))
-    except OSError as error:
-        why = os.strerror(error.errno) if error.errno else str(error)  # asyncio's own text says the address a second time
-        _refuse(f"listen on {configuration.listen}: {why}; choose another address with --listen HOST:PORT")
+    except CannotListen as error:
+        _refuse(f"listen on {configuration.listen}: {error}; choose another address with --listen HOST:PORT")
+    except ConfigError as error:
+        _refuse(str(error))
     # neither tasks that swallow their cancellation nor threads that hang in a name lookup may hold up the end:
     # all is closed by now, so what is left is left
     sys.stdout.flush()

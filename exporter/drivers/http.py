@@ -7,6 +7,7 @@ dead socket. Knows no settings and no schedule, and does not judge an answer.
 import asyncio
 import errno
 import os
+import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -58,6 +59,8 @@ _ANYWHERE = frozenset({"accept", "accept-language", "accept-encoding", "user-age
 """The only configured headers that another host is sent: any other may be a credential, whatever its name."""
 
 _LONGEST_PATH = 80
+# long, or of middling length with letters and digits mixed, or with what names seldom hold
+_TOKEN_LIKE = re.compile(r".{25,}|(?=.*[0-9])(?=.*[A-Za-z]).{12,}|.*[:%@=].*")
 _NO_TIMEOUT = ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)  # the run's deadline stands above
 _NO_TLS_TIMEOUT_SECONDS = 86400.0  # asyncio's default of 60 s could come before the deadline
 
@@ -312,8 +315,13 @@ def _first(request: Request) -> _Step:
         origin = url.origin()
     except ValueError as error:
         raise ProbeError(Reason.CONFIG, "the url cannot be read") from error
-    path = url.raw_path if len(url.raw_path) <= _LONGEST_PATH else f"{url.raw_path[:_LONGEST_PATH]}…"
-    return _Step(request, origin, request.method, url, f"{request.method} {_place(url)}{path}")
+    return _Step(request, origin, request.method, url, f"{request.method} {_place(url)}{shown_path(url.raw_path)}")
+
+
+def shown_path(path: str) -> str:
+    """A path as messages show it: cut, and without the segments that look like tokens (`/bot123456:AAF…/getMe`, a webhook's)."""
+    shown = "/".join("…" if _TOKEN_LIKE.fullmatch(segment) else segment for segment in path.split("/"))
+    return shown if len(shown) <= _LONGEST_PATH else f"{shown[:_LONGEST_PATH]}…"
 
 
 def _place(url: URL) -> str:

@@ -20,7 +20,7 @@ from aiohttp.http_exceptions import BadStatusLine, HttpProcessingError
 from exporter import __version__, phase
 from exporter.demo.servers import HOST
 from exporter.drivers.dns import Resolver
-from exporter.drivers.http import BODY_LIMIT_BYTES, MOST_REDIRECTS, Answer, Client, Hop, Request, translate
+from exporter.drivers.http import BODY_LIMIT_BYTES, MOST_REDIRECTS, Answer, Client, Hop, Request, shown_path, translate
 from exporter.drivers.kept import Lease
 from exporter.drivers.tls import Tls
 from exporter.errors import ProbeError
@@ -793,3 +793,19 @@ def test_translation(error: Exception, reason: Reason, message: str) -> None:
 def test_our_own_bugs_are_not_translated(error: Exception) -> None:
     """They become `internal`: a target is not blamed for them."""
     assert translate(error) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/health", "/health"),
+        ("/api/v3/ping", "/api/v3/ping"),
+        ("/bot123456:AAFq-x/getMe", "/…/getMe"),
+        ("/services/T024BE7LD/B0/XXXXXXXXXXXXXXXXXXXXXXXXX", "/services/T024BE7LD/B0/…"),
+        ("/hook/c4nary-t0ken-1", "/hook/…"),
+        ("/a" * 60, "/a" * 40 + "…"),
+    ],
+)
+def test_a_path_is_shown_without_what_looks_like_a_token(path: str, shown: str) -> None:
+    """Webhooks and bots carry their token in the path, where nobody looks for it."""
+    assert shown_path(path) == shown

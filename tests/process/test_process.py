@@ -210,6 +210,23 @@ def test_sigterm_ends_in_time_with_everything_hanging(tmp_path: Path, postgres: 
             postgres.thaw()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_anything_has_begun_ends_it_without_a_traceback(tmp_path: Path, number: int) -> None:
+    """A container that is stopped while it starts: its first process would not even hear a SIGTERM."""
+    (tmp_path / "config.yaml").write_text("probes:\n  app: {type: http, url: 'http://127.0.0.1:1/'}\n")
+    command = [sys.executable, "-X", "importtime", "-m", "exporter", "--listen", "127.0.0.1:0"]
+    env = {"PATH": "", "PYTHONPATH": str(Path(__file__).parent.parent.parent)}
+    with subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "aiohttp" in line:  # half-way through the imports
+                break
+        process.send_signal(number)
+        rest = process.stderr.read()
+        assert process.wait(5) == (0 if number == signal.SIGTERM else 130)
+    assert "Traceback" not in rest
+
+
 def test_readiness_fails_first_and_serving_goes_on_while_draining(tmp_path: Path, app: str) -> None:
     """A load balancer must see it before the port is closed; no target makes it unready."""
     configuration = f"web: {{drain: 1s}}\nprobes:\n  app: {{type: http, url: '{app}'}}\n"
