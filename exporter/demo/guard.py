@@ -25,7 +25,7 @@ from typing import NoReturn, TypedDict
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PR_SET_CHILD_SUBREAPER = 36
 
-ORPHANED_SECONDS = 1.0
+ORPHANED_SECONDS = 0.5
 """What a server gets for its shutdown when the owner died; with the killing that follows nothing is left after two seconds."""
 
 

@@ -41,8 +41,8 @@ def _probe_url(stage: Stage) -> str:
     return (stage.exporter.folder / "database_url").read_text()
 
 
-def _status(port: int, path: str = "/health", method: str = "GET") -> int:
-    connection = http.client.HTTPConnection(HOST, port, timeout=0.5)
+def _status(port: int, path: str = "/health", method: str = "GET", timeout: float = 10) -> int:
+    connection = http.client.HTTPConnection(HOST, port, timeout=timeout)
     try:
         connection.request(method, path)
         answer = connection.getresponse()
@@ -121,7 +121,7 @@ def test_frozen_accepts_and_answers_nothing(stage: Stage, name: str) -> None:
     assert "frozen" in stage.broken(name, "freeze")
     assert is_listening(port)
     with pytest.raises(TimeoutError):
-        _status(port)
+        _status(port, timeout=0.5)
     stage.healed(name)
     assert _status(stage.app.port) == 200
     assert asyncio.run(fetch(_probe_url(stage), "SELECT 1")) == [(1,)]
