@@ -120,11 +120,13 @@ def test_ending_it_leaves_nothing(demo: Demo, folders: Path, number: signal.Sign
     assert (still_running(parts), _left_in(folders)) == ([], [])
 
 
-def test_killing_it_leaves_no_process(demo: Demo) -> None:
-    """kill -9 while a server is frozen: two seconds later nothing is left."""
+def test_killing_it_leaves_no_process(demo: Demo, folders: Path) -> None:
+    """kill -9 while one server is frozen and another stopped: two seconds later only the control socket is left."""
     demo.wait_for("health healthy", 30)
     _tell("break", "db", "--how", "freeze")
+    _tell("break", "app")
     parts = demo.parts
     demo.process.kill()
     demo.process.wait()
     eventually_now(lambda: not still_running(parts), 2)
+    eventually_now(lambda: _left_in(folders) == ["sidecar-demo"], 2)
