@@ -127,7 +127,8 @@ def _private_folder(prefix: str, account: Account) -> Path:
 class Server:
     """One server process; mutable: started, frozen, killed and started again on the same port.
 
-    `log` is the file its output goes to; `litter` are folders of others that go with its own, should the owner die. A subclass says what to run (`command`) and when it is ready (`is_ready`).
+    `log` is the file its output goes to; `litter` are folders of others that go with its own, should the owner die.
+    A subclass says what to run (`command`) and when it is ready (`is_ready`).
     """
 
     name: str = "server"
