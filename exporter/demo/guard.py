@@ -25,19 +25,19 @@ from typing import NoReturn, TypedDict
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PR_SET_CHILD_SUBREAPER = 36
 
-ORPHANED_SECONDS = 1.0
+ORPHANED_SECONDS = 0.5
 """What a server gets for its shutdown when the owner died; with the killing that follows nothing is left after two seconds."""
 
 
 class Plan(TypedDict):
     """`user` and `group` are numbers, None to stay who we are; `ending` is the number of the signal that asks for a shutdown;
-    `folder` is removed when the owner died."""
+    `folders` are removed when the owner died."""
 
     command: list[str]
     user: int | None
     group: int | None
     ending: int
-    folder: str
+    folders: list[str]
 
 
 def descendants(pid: int) -> dict[int, str]:
@@ -143,7 +143,8 @@ def _end(plan: Plan, child: int, wakeup: int, word: bytes) -> int:
     code = _wait_for_child(child, wakeup, time.monotonic() + (float(word) if word else ORPHANED_SECONDS))
     _kill_rest()
     if not word:
-        shutil.rmtree(plan["folder"], ignore_errors=True)
+        for folder in plan["folders"]:
+            shutil.rmtree(folder, ignore_errors=True)
     return -signal.SIGKILL if code is None else code
 
 

@@ -127,7 +127,8 @@ def _private_folder(prefix: str, account: Account) -> Path:
 class Server:
     """One server process; mutable: started, frozen, killed and started again on the same port.
 
-    `log` is the file its output goes to. A subclass says what to run (`command`) and when it is ready (`is_ready`).
+    `log` is the file its output goes to; `litter` are folders of others that go with its own, should the owner die.
+    A subclass says what to run (`command`) and when it is ready (`is_ready`).
     """
 
     name: str = "server"
@@ -138,6 +139,7 @@ class Server:
         self.account = account or Account("")
         self.folder = _private_folder(f"sidecar-{self.name}-", self.account)
         self.log = self.folder / "log"
+        self.litter: tuple[Path, ...] = ()
         self.port: int = self._reserved.getsockname()[1]
         self._guard: subprocess.Popen[bytes] | None = None
 
@@ -180,7 +182,7 @@ class Server:
             user=self.account.uid,
             group=self.account.gid,
             ending=self.ending,
-            folder=str(self.folder),
+            folders=[str(self.folder), *map(str, self.litter)],
         )
         with self.log.open("ab") as log:
             self._guard = subprocess.Popen(

@@ -135,6 +135,7 @@ class Stage:
             self.app = App()
             made.callback(self.app.close)
             self.exporter.configure(f"postgresql://{ROLE}:{password}@{HOST}:{self.database.port}/postgres", self.app.port)
+            self.exporter.litter = (self.database.folder, self.app.folder)  # a stopped target has no guard to remove its own
             self._made = made.pop_all()
         self._broken: dict[str, How] = {}
 

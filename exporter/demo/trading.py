@@ -37,10 +37,19 @@ _MOMENT = (
 )
 
 
+_AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a statement on a connection that is being lost: "cannot switch to state 15"
+)
+
+
 async def trade(url: str) -> None:
     """Trades for ever, a few times a second; while the database is away it tries again and again, as the real one would."""
     while True:
-        with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        with suppress(*_AWAY):
             await _trade_while_it_lasts(url)
         await asyncio.sleep(PAUSE_SECONDS)
 

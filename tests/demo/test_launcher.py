@@ -60,14 +60,14 @@ def test_a_wrong_password_is_refused(postgres_server: Postgres) -> None:
         asyncio.run(execute(postgres_server.url.replace(postgres_server.password, "wrong"), "SELECT 1"))
 
 
-def test_closing_leaves_no_process_folder_port_or_memory() -> None:
-    """A test suite that starts hundreds of servers may not fill the machine."""
+def test_closing_leaves_no_process_folder_or_memory() -> None:
+    """A test suite that starts hundreds of servers may not fill the machine. (Its port is anybody's again, so not looked at.)"""
     server = start_postgres()
     pids = server.processes
     assert len(pids) > 3
     assert _shared_memory(pids)
     server.close()
-    assert (_alive(pids), server.folder.exists(), is_listening(server.port)) == ([], False, False)
+    assert (_alive(pids), server.folder.exists()) == ([], False)
     assert not _shared_memory(pids)
 
 
@@ -114,7 +114,7 @@ from exporter.demo.servers import Account, MissingServer, Postgres, ServerFailed
 server = Postgres()
 server.start()
 {then}
-print(server.folder, server.port, *server.processes, flush=True)
+print(server.folder, *server.processes, flush=True)
 time.sleep(600)
 """
 
@@ -125,14 +125,13 @@ def test_nothing_outlives_a_killed_owner(then: str) -> None:
     owner = subprocess.Popen([sys.executable, "-c", _OWNER.format(then=then)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert owner.stdout is not None
     with owner.stdout:
-        folder, port, *pids = owner.stdout.readline().split()
+        folder, *pids = owner.stdout.readline().split()
     processes = tuple(map(int, pids))
     assert len(_alive(processes)) > 3
     owner.kill()
     owner.wait()
     eventually_now(lambda: not _alive(processes), 2)
     eventually_now(lambda: not Path(folder).exists(), 2)
-    assert not is_listening(int(port))
 
 
 def test_nothing_outlives_a_killed_guard(server: Postgres) -> None:
