@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -69,20 +70,15 @@ def run(before: Mapping[str, str | None], /, **after: str | None) -> None:
     _configure_log(configuration, options)
 
     def announce(url: str) -> None:
-        click.echo(f"listening on {url}")
+        with suppress(OSError):  # nobody can read it: the log says it too
+            click.echo(f"listening on {url}")
 
     runner = asyncio.Runner()
     try:
         runner.run(serve(configuration, announce))
     except CannotListen as error:
         _refuse(f"listen on {configuration.listen}: {error}; choose another address with --listen HOST:PORT")
-    except ConfigError as error:
-        _refuse(str(error))
-    # neither tasks that swallow their cancellation nor threads that hang in a name lookup may hold up the end:
-    # all is closed by now, so what is left is left
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+    _exit(0)
 
 
 @main.command()
@@ -108,17 +104,14 @@ def probe(before: Mapping[str, str | None], /, names: Sequence[str], form: str, 
     configuration = _configuration(options)
     _configure_log(configuration, {**options, "log_level": options["log_level"] or "error"})
     chosen = [_named(configuration, name) for name in names]
-    status = asyncio.Runner().run(_probe(configuration, chosen, form))
-    sys.stdout.flush()
-    os._exit(status)  # as in run: nothing that hangs may hold up the end
+    _exit(asyncio.Runner().run(_probe(configuration, list(dict.fromkeys(chosen)), form)))
 
 
 async def _probe(configuration: Configuration, names: Sequence[str], form: str) -> int:
-    results = await asyncio.gather(*(probe_once(configuration, name) for name in names))
+    exporter, runs = await probe_once(configuration, names)
     shows = {"text": _as_text, "json": _as_json, "metrics": _as_metrics}
-    for name, (exporter, runs) in zip(names, results, strict=True):
-        click.echo(shows[form](exporter, name, runs))
-    return BAD_TARGET if any(failed(runs) for _, runs in results) else 0
+    click.echo(shows[form](exporter, runs))
+    return BAD_TARGET if any(map(failed, runs.values())) else 0
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
@@ -160,6 +153,17 @@ def _named(configuration: Configuration, name: str) -> str:
     return _refuse(f"no probe {name!r} in {configuration.source}; there are: {', '.join(configuration.probes)}")
 
 
+def _exit(status: int) -> NoReturn:
+    """Ends at once: neither tasks that swallow their cancellation nor threads that hang in a name lookup may hold up the end.
+
+    All is closed by now, so what is left is left.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # full, or closed; a closed one is None
+            stream.flush()
+    os._exit(status)
+
+
 def _refuse(message: str) -> NoReturn:
     click.echo(message, err=True)
     sys.exit(BAD_USAGE)
@@ -168,13 +172,17 @@ def _refuse(message: str) -> NoReturn:
 # -- what `probe` shows ----------------------------------------------------------------------------------------------
 
 
-def _as_metrics(exporter: Exporter, name: str, _: Sequence[Run]) -> str:
-    return exporter.page(False, name).decode().rstrip("\n")
+Runs = Mapping[str, Sequence[Run]]
 
 
-def _as_json(exporter: Exporter, name: str, runs: Sequence[Run]) -> str:
-    told = {"probe": name, "runs": [_told(run) for run in runs], "series": _series(exporter, name)}
-    return json.dumps(told, indent=2, ensure_ascii=False)
+def _as_metrics(exporter: Exporter, runs: Runs) -> str:
+    return exporter.page(False, *runs).decode().rstrip("\n")
+
+
+def _as_json(exporter: Exporter, runs: Runs) -> str:
+    """One object for one probe, a list of them for more."""
+    told = [{"probe": name, "runs": list(map(_told, ran)), "series": _series(exporter, name)} for name, ran in runs.items()]
+    return json.dumps(told[0] if len(told) == 1 else told, indent=2, ensure_ascii=False)
 
 
 def _told(run: Run) -> dict[str, object]:
@@ -189,9 +197,13 @@ def _told(run: Run) -> dict[str, object]:
     }
 
 
-def _as_text(exporter: Exporter, name: str, runs: Sequence[Run]) -> str:
+def _as_text(exporter: Exporter, runs: Runs) -> str:
+    return "\n\n".join(_probe_as_text(exporter, name, ran) for name, ran in runs.items())
+
+
+def _probe_as_text(exporter: Exporter, name: str, runs: Sequence[Run]) -> str:
     width = max(len(run.collector) for run in runs)
-    out = [f"{name}"]
+    out = [name]
     for run in runs:
         why = f"  {run.reason}: {run.message}" if run.reason else ""
         out.append(f"  {run.collector:<{width}}  {run.outcome:<8}  {run.duration_seconds * 1000:.1f}ms{why}")

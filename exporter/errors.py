@@ -39,7 +39,7 @@ class ProbeError(ExporterError):
     """A run failed for `reason`; `message` is one safe line.
 
     `reading` is what had been read before it failed. `retryable` says whether a second attempt within the same run can
-    help; by default it follows from the reason. `answered` is true when the target itself said no (so it is reachable).
+    help; by default it follows from the reason.
     """
 
     def __init__(self, reason: Reason, message: str, *, reading: Reading | None = None, retryable: bool | None = None) -> None:

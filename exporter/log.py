@@ -7,7 +7,10 @@ import sys
 import time
 from typing import Literal, TextIO
 
-from exporter.secret import Redactor
+from exporter.secret import Redactor, one_line
+
+LONGEST = 2000
+"""Characters of a text line's message."""
 
 Format = Literal["auto", "text", "json"]
 
@@ -30,7 +33,7 @@ class TextFormat(_Clean):
     """`2026-11-24T04:05:06.123Z WARNING message`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return f"{self.moment(record)} {record.levelname:<7} {self.message(record)}"
+        return f"{self.moment(record)} {record.levelname:<7} {one_line(self.message(record), LONGEST)}"
 
 
 class JsonFormat(_Clean):
@@ -46,10 +49,14 @@ class JsonFormat(_Clean):
         return json.dumps(line, ensure_ascii=False)
 
 
-def configure(form: Format, level: str, redactor: Redactor, stream: TextIO = sys.stderr) -> None:
-    """Sends everything at `level` and above to `stream`; `auto` is text on a terminal, else JSON."""
-    text = form == "text" or (form == "auto" and stream.isatty())
-    handler = logging.StreamHandler(stream)
+def configure(form: Format, level: str, redactor: Redactor, stream: TextIO | None = None) -> None:
+    """Sends everything at `level` and above to `stream`, stderr where none is given, nowhere where that is closed.
+
+    `auto` is text on a terminal, else JSON.
+    """
+    target = stream or sys.stderr
+    text = form == "text" or (form == "auto" and target is not None and target.isatty())
+    handler: logging.Handler = logging.NullHandler() if target is None else logging.StreamHandler(target)
     handler.setFormatter(TextFormat(redactor) if text else JsonFormat(redactor))
     root = logging.getLogger()
     root.handlers[:] = [handler]

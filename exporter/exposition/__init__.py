@@ -5,7 +5,7 @@ contribute, and a family that nothing has changed keeps its joined bytes. What i
 depends on the time (status, root cause, staleness) follows the generation and the next moment at which something expires.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from exporter.exposition.lines import Labels, Prefixes, header, lines, static_labels
@@ -47,8 +47,8 @@ class Joined:
             self.samples = b"".join(part.lines for _, part in sorted(self.parts.items()))
         return self.samples
 
-    def of(self, probe: str) -> bytes:
-        return b"".join(part.lines for key, part in sorted(self.parts.items()) if key[0] == probe)
+    def of(self, probes: Collection[str]) -> bytes:
+        return b"".join(part.lines for key, part in sorted(self.parts.items()) if key[0] in probes)
 
 
 class Exposition:
@@ -61,19 +61,18 @@ class Exposition:
         self._order: list[Joined] = []
         self._collectors: dict[str, frozenset[str]] = {}
         self._sources: dict[Key, frozenset[str]] = {}
-        self._next_expiry = 0.0
         self._generation = -1
         self._next_verdict = 0.0
         self._next_reread = 0.0
         self._versions: dict[str, int] = {}
         self._expiries: dict[str, float] = {}
 
-    def render(self, snapshot: Snapshot, now: float, *, openmetrics: bool, probe: str | None = None) -> bytes:
-        """The page at `now` (monotonic seconds); with `probe`, only the series of that probe."""
+    def render(self, snapshot: Snapshot, now: float, *, openmetrics: bool, probes: Collection[str] = ()) -> bytes:
+        """The page at `now` (monotonic seconds); with `probes`, only the series of these."""
         self._update(snapshot, now)
         out: list[bytes] = []
         for family in self._order:
-            samples = family.joined() if probe is None else family.of(probe)
+            samples = family.of(probes) if probes else family.joined()
             if samples:
                 out.append(family.openmetrics_header if openmetrics else family.text_header)
                 out.append(samples)

@@ -6,13 +6,15 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.circuit import Circuit, CircuitPolicy
-from exporter.model import CHECK, Run, Status
+from exporter.circuit import Circuit, CircuitPolicy, Verdict
+from exporter.errors import MESSAGE_LENGTH, ProbeError
+from exporter.model import CHECK, CircuitStatus, Outcome, Reason, Run, Status
 from exporter.probes.base import Collector, Probe, ProbeSettings, RetrySettings
 from exporter.retry import PRESETS, RetryPolicy
 from exporter.schedule.listen import keep_listening
-from exporter.schedule.loop import CheckLoop, CollectorLoop, Timing
+from exporter.schedule.loop import CheckLoop, CollectorLoop, Timing, verdict
 from exporter.schedule.run import Job, Runner, Tools
+from exporter.secret import one_line
 from exporter.state import Live, State
 
 log = logging.getLogger(__name__)
@@ -96,8 +98,13 @@ class Schedule:
     def add(self, probe: AnyProbe) -> None:
         """Starts the probe's check, its collectors and its listener."""
         settings = probe.settings
-        collectors = probe.collectors()
-        self._state.attach(probe.name, Live(probe.pool, probe.counters), [collector.name for collector in collectors])
+        try:
+            collectors = self.attach(probe)
+        except Exception as error:  # noqa: BLE001  # around one probe, which has no run yet
+            self.refuse(
+                probe.name, ProbeError(Reason.INTERNAL, f"unexpected {type(error).__name__} in collectors; please report it")
+            )
+            return
         timing = Timing(settings.interval, settings.stale_seconds(settings.interval), settings.confirm_seconds)
         runner = Runner(check_job(probe), self._tools)
         check = CheckLoop(runner, timing, circuit_of(settings), self._state, self._checked)
@@ -113,9 +120,31 @@ class Schedule:
             task.add_done_callback(_tell_death)
         self._scheduled[probe.name] = Scheduled(probe, check, tasks)
 
+    def attach(self, probe: AnyProbe) -> tuple[Collector, ...]:
+        """Tells the state where to ask the probe, and which collectors it has; returns these."""
+        collectors = probe.collectors()
+        self._state.attach(probe.name, Live(probe.pool, probe.counters), [collector.name for collector in collectors])
+        return collectors
+
+    def refuse(self, name: str, error: ProbeError) -> None:
+        """A probe that could not be made: one failed check that stands until it is configured anew."""
+        log.error("%s: %s", name, error.message)
+        run = self.refused_run(error)
+        for _ in range(self._state.failure_threshold(name)):
+            self._state.record(name, run, 0.0)
+        self._state.plan(name, float("inf"), CircuitStatus(), None)
+
+    def refused_run(self, error: ProbeError) -> Run:
+        """The check that such a probe never had."""
+        now = asyncio.get_running_loop().time()
+        message = one_line(self._tools.redactor.clean(error.message), MESSAGE_LENGTH)
+        return Run(CHECK, Outcome.FAILURE, now, self._tools.wall(), 0.0, reason=error.reason, message=message)
+
     async def remove(self, *names: str) -> None:
         """Ends the probes' tasks and closes their connections, all at once and in bounded time."""
         ending = [self._scheduled.pop(name) for name in names if name in self._scheduled]
+        for name in names:
+            self._confirmed.pop(name, None)
         tasks = [task for scheduled in ending for task in scheduled.tasks]
         for task in tasks:
             task.cancel()
@@ -161,10 +190,20 @@ def _tell_death(task: "asyncio.Task[None]") -> None:
 
 
 async def run_once(probe: AnyProbe, tools: Tools, record: Callable[[Run], None]) -> None:
-    """One check, then every collector once, exactly as the schedule would run them; `record` is told of each run."""
-    jobs = [check_job(probe), *(collector_job(probe, collector) for collector in probe.collectors())]
-    await Runner(jobs[0], tools).run(record)
-    await asyncio.gather(*(Runner(job, tools).run(record) for job in jobs[1:]))
+    """One check, then, unless it failed, every collector once, exactly as the schedule would run them.
+
+    `record` is told of each run. The probe is closed at the end, within a second.
+    """
+    runs: list[Run] = []
+
+    def note(run: Run) -> None:
+        runs.append(run)
+        record(run)
+
+    await Runner(check_job(probe), tools).run(note)
+    if verdict(runs[0]) is not Verdict.FAILED:
+        await asyncio.gather(*(Runner(collector_job(probe, collector), tools).run(note) for collector in probe.collectors()))
+    await asyncio.wait((asyncio.create_task(probe.aclose()),), timeout=CLOSE_SECONDS)
 
 
 __all__ = ["Schedule", "Tools", "run_once"]

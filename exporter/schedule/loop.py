@@ -93,6 +93,7 @@ class CheckLoop:
         if self._circuit is not None and not self._closed:
             self._skip(Skip.CIRCUIT, self._ended, now)
             self._moved(self._circuit.begin(now))
+            self._plan(now)  # half_open is told before its trial
 
     def _record(self, run: Run) -> None:
         self._ended = run.ended
@@ -101,9 +102,15 @@ class CheckLoop:
             retry_after = run.reading.retry_after_seconds if run.reading else None
             self._moved(self._circuit.record(verdict(run), run.ended, self._runner.tools.rng, retry_after))
         self._plan(self._next(run.ended))
-        if self._closed:
-            self.collecting.set()
+        self._let_collect(verdict(run))
         self._checked(self.name)
+
+    def _let_collect(self, last: Verdict) -> None:
+        """Collectors rest while the check fails: a wrong password must not be tried by each of them too."""
+        if last is Verdict.FAILED or not self._closed:
+            self.collecting.clear()
+        elif last is not Verdict.NEUTRAL:
+            self.collecting.set()
 
     def _next(self, now: float) -> float:
         if self._circuit is not None and not self._closed:
@@ -127,8 +134,6 @@ class CheckLoop:
     def _moved(self, transition: Transition | None) -> None:
         if transition is not None:
             self._state.moved(self.name, transition)
-        if not self._closed:
-            self.collecting.clear()
 
 
 def verdict(run: Run) -> Verdict:
@@ -142,7 +147,7 @@ def verdict(run: Run) -> Verdict:
 
 
 class CollectorLoop:
-    """One collector of one probe, for ever; rests until a first check has ended, and while the circuit is not closed."""
+    """One collector of one probe, for ever; rests until a check has succeeded, while it fails, and until the circuit is closed."""
 
     def __init__(self, runner: Runner, timing: Timing, may_collect: asyncio.Event, state: State) -> None:
         self._runner = runner

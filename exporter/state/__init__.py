@@ -57,6 +57,10 @@ class State:
         """The confirmed status."""
         return self._records[name].verdict.status
 
+    def failure_threshold(self, name: str) -> int:
+        """How many failed checks in a row confirm that it is unhealthy."""
+        return self._records[name].watched.failure_threshold
+
     def failing(self, name: str) -> bool:
         """Whether the last check failed, confirmed or not."""
         return self._records[name].standing[1]

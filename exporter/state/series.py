@@ -1,6 +1,7 @@
 """The series of one probe: what its runs read, until it is replaced or stale. Knows no clock and no status."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from exporter.model import CHECK, Block, Distribution, Family, Metric, Reading, Row
 
@@ -9,7 +10,7 @@ LISTENER = "listener"
 
 
 class Series:
-    """Blocks by collector and metric; mutable, owned by a probe's record. No more than `max_series` series at any time.
+    """Blocks by collector and metric; mutable, owned by a probe's record. Shows at most `max_series` series.
 
     `number` gives each reading a number that no other reading of the process has.
     """
@@ -17,18 +18,17 @@ class Series:
     def __init__(self, max_series: int, number: Callable[[], int]) -> None:
         self.dropped = 0
         self._max_series = max_series
+        self._number = number
         self._blocks: dict[str, dict[str, Block]] = {}
         self._capabilities: dict[str, dict[str, bool]] = {}
         self._up: Block | None = None
-        self._number = number
         self._counted: int | None = None
+        self._size = 0
 
     def take(self, collector: str, reading: Reading, now: float, until: float, *, complete: bool) -> None:
         """Puts a reading in place: of all of the collector's families, or, incomplete, of those it did read."""
-        self._drop(collector, {family.metric.name for family in reading.families}, now, complete=complete)
-        run = self._number()
-        read = {family.metric.name: Block(collector, run, family, until) for family in self._capped(reading.families)}
-        self._blocks.setdefault(collector, {}).update(read)
+        self._forget(collector, {family.metric.name for family in reading.families}, now, complete=complete)
+        self._put(collector, reading.families, until)
         if complete or reading.capabilities:
             self._capabilities[collector] = {capability.feature: capability.available for capability in reading.capabilities}
 
@@ -41,53 +41,57 @@ class Series:
         if version != self._counted:
             self._counted = version
             self._blocks.pop(LISTENER, None)
-            run = self._number()
-            self._blocks[LISTENER] = {
-                family.metric.name: Block(LISTENER, run, family, float("inf")) for family in self._capped(families)
-            }
+            self._put(LISTENER, families, float("inf"))
 
     def blocks(self, overdue: float) -> tuple[Block, ...]:
-        """All blocks; the up series leaves only when the probe is overdue."""
-        read = (block for blocks in self._blocks.values() for block in blocks.values())
-        if self._up is None:
-            return tuple(read)
-        return (Block(CHECK, self._up.run, self._up.family, overdue), *read)
+        """What is shown; the up series leaves only when the probe is overdue."""
+        read = tuple(block for blocks in self._blocks.values() for block in blocks.values())
+        if self._size > self._max_series:
+            read = tuple(self._capped(read))
+        return read if self._up is None else (Block(CHECK, self._up.run, self._up.family, overdue), *read)
 
     @property
     def count(self) -> int:
-        """Series held, stale ones that have not been replaced included."""
-        return sum(_size(block.family) for blocks in self._blocks.values() for block in blocks.values()) + (self._up is not None)
+        """Series that are shown, stale ones that have not been replaced included, the up series not."""
+        return min(self._size, self._max_series)
 
     @property
     def capabilities(self) -> tuple[tuple[str, bool], ...]:
         return tuple(sorted({feature: good for group in self._capabilities.values() for feature, good in group.items()}.items()))
 
-    def _drop(self, collector: str, names: Collection[str], now: float, *, complete: bool) -> None:
-        """Makes room for families of the collector: what they replace goes, and whatever is stale, for nobody sees it."""
+    def _put(self, collector: str, families: Sequence[Family], until: float) -> None:
+        run = self._number()
+        self._blocks.setdefault(collector, {}).update({one.metric.name: Block(collector, run, one, until) for one in families})
+        held = [block for blocks in self._blocks.values() for block in blocks.values()]
+        self._size = sum(_size(block.family) for block in held)
+        if self._size > self._max_series:
+            shown = sum(_size(block.family) for block in self._capped(held) if block.collector == collector)
+            self.dropped += sum(map(_size, families)) - shown
+
+    def _forget(self, collector: str, names: Collection[str], now: float, *, complete: bool) -> None:
+        """What a reading of the collector replaces goes, and whatever is stale, for nobody sees it."""
         for owner, blocks in self._blocks.items():
             replaced = blocks.keys() if owner == collector and complete else names if owner == collector else ()
             for name in [name for name, block in blocks.items() if name in replaced or block.until <= now]:
                 del blocks[name]
 
-    def _capped(self, families: Sequence[Family]) -> Sequence[Family]:
-        """The families with whole label sets dropped, last in sort order, where the probe would have more than `max_series`."""
-        held = (block.family for blocks in self._blocks.values() for block in blocks.values())
-        room = self._max_series - sum(map(_size, held))
-        if sum(map(_size, families)) <= room:
-            return families
-        kept: list[Family] = []
-        for family in sorted(families, key=lambda family: family.metric.name):
+    def _capped(self, blocks: Iterable[Block]) -> Iterator[Block]:
+        """The blocks without the whole label sets, last in sort order by metric and labels, that are too many."""
+        room = self._max_series
+        for block in sorted(blocks, key=lambda block: block.family.metric.name):
+            size = _size(block.family)
+            if size <= room:
+                room -= size
+                yield block
+                continue
             rows: list[Row] = []
-            for row in sorted(family.rows, key=lambda row: row[0]):
-                weight = _weight(row)
-                if weight <= room:
-                    room -= weight
-                    rows.append(row)
-                else:
-                    room = 0
-                    self.dropped += weight
-            kept.append(Family(family.metric, tuple(rows)))
-        return kept
+            for row in sorted(block.family.rows, key=lambda row: row[0]):
+                if _weight(row) > room:
+                    break
+                room -= _weight(row)
+                rows.append(row)
+            room = 0
+            yield replace(block, run=self._number(), family=Family(block.family.metric, tuple(rows)))
 
 
 def _weight(row: Row) -> int:

@@ -41,7 +41,7 @@ class Page:
         self.exposition = Exposition({"env": "prod"}, tuple)
 
     def text(self, now: float = 1.0, *, openmetrics: bool = False, probe: str | None = None) -> str:
-        return self.exposition.render(self.state.snapshot(), now, openmetrics=openmetrics, probe=probe).decode()
+        return self.exposition.render(self.state.snapshot(), now, openmetrics=openmetrics, probes=[probe] if probe else []).decode()
 
     def samples(self, now: float = 1.0, *prefixes: str) -> dict[str, str]:
         """Sample lines that begin with one of the prefixes, by series."""
@@ -139,6 +139,23 @@ def test_max_series_drops_whole_label_sets_last_in_sort_order_and_counts_them() 
         f'pg_database_size_bytes{{probe="a",env="prod",datname="d{number}"}}' for number in (0, 1, 2)
     ]
     assert kept['sidecar_probe_series_dropped_total{probe="a",env="prod"}'] == "4"
+
+
+def test_max_series_is_no_matter_of_who_came_first() -> None:
+    """A runaway query must not push out the built-in names, which it would if arrival decided."""
+    page = Page("a", max_series=4)
+    page.state.attach("a", NO_LIVE, ["query", "settings"])
+    runaway = Metric("z_rows", Kind.GAUGE, "Z.", ("n",))
+    page.state.record("a", run("query", 1.0, Family(runaway, tuple(((f"r{n}",), n) for n in range(4)))), 30.0)
+    page.state.record("a", run("settings", 1.0, Family(SIZE, ((("x",), 1), (("y",), 2)))), 30.0)
+    assert list(page.samples(1.0, "pg_", "z_")) == [
+        'pg_database_size_bytes{probe="a",env="prod",datname="x"}',
+        'pg_database_size_bytes{probe="a",env="prod",datname="y"}',
+        'z_rows{probe="a",env="prod",n="r0"}',
+        'z_rows{probe="a",env="prod",n="r1"}',
+    ]
+    page.state.record("a", run("query", 2.0, Family(runaway, ((("r7",), 7),))), 30.0)
+    assert list(page.samples(2.0, "z_").values()) == ["7"]
 
 
 def test_max_series_holds_over_partial_readings_and_stale_series_leave_their_room() -> None:
