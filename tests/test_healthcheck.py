@@ -209,7 +209,7 @@ def test_help_is_0() -> None:
 def test_durations_and_addresses_are_read_as_the_configuration_writes_them() -> None:
     """One notation everywhere."""
     question = parse(["healthcheck", "--timeout=1m30s", "--wait", "1.5s"], "[::]:9000")
-    assert (question.timeout_seconds, question.wait_seconds, question.place) == (90.0, 1.5, "http://[::1]:9000/livez")
+    assert (question.timeout_seconds, question.wait_seconds, question.place) == (90.0, 1.5, "http://127.0.0.1:9000/livez")
     assert parse([]).place == "http://127.0.0.1:10190/livez"
     assert parse(["--timeout", "3"]).timeout_seconds == 3.0
     assert parse(["-cfile.yaml", "https://a"]).place == "https://a"

@@ -303,6 +303,8 @@ class _Step:
             raise self._refused("redirects to an address that cannot be read") from error
         if url.scheme not in ("http", "https"):
             raise self._refused("redirects to something that is not http")
+        if not url.host or location.strip() in ("//", "http://", "https://"):
+            raise self._refused("redirects to an address that cannot be read")
         return url
 
     def _refused(self, why: str) -> ProbeError:
@@ -321,7 +323,9 @@ def _first(request: Request) -> _Step:
 def shown_path(path: str) -> str:
     """A path as messages show it: cut, and without the segments that look like tokens (`/bot123456:AAF…/getMe`, a webhook's)."""
     shown = "/".join("…" if _TOKEN_LIKE.fullmatch(segment) else segment for segment in path.split("/"))
-    return shown if len(shown) <= _LONGEST_PATH else f"{shown[:_LONGEST_PATH]}…"
+    if len(shown) <= _LONGEST_PATH:
+        return shown
+    return f"{shown[:_LONGEST_PATH].rpartition('/')[0]}/…"  # whole segments: part of a secret is known to no redactor
 
 
 def _place(url: URL) -> str:

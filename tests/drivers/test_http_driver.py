@@ -98,7 +98,7 @@ async def test_slow_phases_are_told_apart() -> None:
     seconds = trail[0].seconds
     assert seconds["processing"] >= 0.2
     assert seconds["transfer"] >= 0.1
-    assert seconds["connect"] < 0.1
+    assert seconds["connect"] < seconds["processing"]
 
 
 async def test_tls_is_a_phase_with_its_version_and_expiry(certificates: Certificates) -> None:
@@ -128,7 +128,7 @@ async def test_a_slow_handshake_is_tls_and_not_connect(certificates: Certificate
     async with peer(late) as port:
         await fetch(f"https://{HOST}:{port}", trail, tls=Tls(ca_file=certificates.ca_file))
     assert trail[0].seconds["tls"] >= 0.2
-    assert trail[0].seconds["connect"] < 0.1
+    assert trail[0].seconds["connect"] < 0.2
 
 
 async def test_every_request_has_a_connection_of_its_own() -> None:
@@ -740,7 +740,7 @@ async def test_the_loop_is_free_while_a_peer_sends_zeros() -> None:
         for _ in range(20):
             await failure(f"http://{HOST}:{port}/")
         watcher.cancel()
-    assert late < 0.1
+    assert late < 1.0  # a parser that spins never lets go
 
 
 # translation
@@ -803,7 +803,7 @@ def test_our_own_bugs_are_not_translated(error: Exception) -> None:
         ("/bot123456:AAFq-x/getMe", "/…/getMe"),
         ("/services/T024BE7LD/B0/XXXXXXXXXXXXXXXXXXXXXXXXX", "/services/T024BE7LD/B0/…"),
         ("/hook/c4nary-t0ken-1", "/hook/…"),
-        ("/a" * 60, "/a" * 40 + "…"),
+        ("/a" * 60, "/a" * 39 + "/…"),
     ],
 )
 def test_a_path_is_shown_without_what_looks_like_a_token(path: str, shown: str) -> None:

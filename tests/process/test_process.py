@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -23,7 +24,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from exporter.demo.servers import Postgres
 from tests.faults import TEN_ZEROS, black_hole, echoing, garbage, hanging_names, resetting, saying, saying_over_tls, silent
 from tests.running import Running
-from tests.servers import closed_port, eventually_now, execute, open_fds, start_postgres
+from tests.servers import closed_port, eventually_now, execute, free_port, is_listening, open_fds, start_postgres
 
 DATA = Path(__file__).parent.parent / "data"
 
@@ -372,8 +373,41 @@ def test_probe_runs_once_and_its_exit_status_follows_the_check(tmp_path: Path, t
     assert json.loads(bad.stdout)["runs"][0]["reason"] == "refused"
     metrics = _cli("-c", "config.yaml", "probe", "db", "--format", "metrics", folder=tmp_path)
     assert "# TYPE pg_up gauge" in metrics.stdout
+    both = _cli("probe", "db", "app", "db", "--format", "json", folder=tmp_path)
+    assert (both.returncode, [told["probe"] for told in json.loads(both.stdout)]) == (1, ["db", "app"])
+    page = _cli("probe", "db", "app", "--format", "metrics", folder=tmp_path).stdout
+    assert page.count("# TYPE sidecar_probe_up gauge") == 1
+    assert 'sidecar_probe_status{probe="db",status="healthy"} 1' in page
     unknown = _cli("probe", "nobody", folder=tmp_path)
     assert (unknown.returncode, unknown.stderr.count("\n")) == (2, 1)
+
+
+def test_a_probe_that_cannot_be_loaded_is_one_finding(tmp_path: Path, app: str) -> None:
+    """A driver that is not there, or a constructor that raises, must not take the other probes down, nor print what it holds."""
+    (tmp_path / "asyncpg.py").write_text(f"raise ImportError('no {CANARY}', name='libpq')")
+    configuration = CONFIG.format(database=f"postgresql://u:{CANARY}@127.0.0.1:1/x", app=app, canary=CANARY)
+    with Running(tmp_path, configuration, {"PYTHONPATH": str(tmp_path)}) as exporter:
+        eventually_now(lambda: exporter.status("app") == "healthy", 10)
+        broken = exporter.health("db")
+        assert (broken["status"], broken["reason"]) == ("unhealthy", "internal")
+        assert broken["message"] == "type postgres cannot be loaded: libpq is missing; install it again"
+        assert exporter.terminate(5) == 0
+        assert CANARY not in exporter.said
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">/dev/full 2>&1"])
+def test_it_runs_and_ends_with_its_terminal_gone(tmp_path: Path, closed: str) -> None:
+    """Started by a supervisor that gives it no terminal, or onto a disk that is full."""
+    (tmp_path / "config.yaml").write_text(
+        f"listen: 127.0.0.1:{free_port()}\nprobes:\n  app: {{type: http, url: 'http://127.0.0.1:1/'}}\n"
+    )
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parent.parent.parent)}
+    command = f"exec {sys.executable} -m exporter run {closed}"
+    with subprocess.Popen(["sh", "-c", command], cwd=tmp_path, env=env) as process:
+        port = (tmp_path / "config.yaml").read_text().partition("\n")[0].rpartition(":")[2]
+        eventually_now(lambda: is_listening(int(port)), 10)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 0
 
 
 def test_check_prints_every_problem_and_touches_nothing(tmp_path: Path) -> None:

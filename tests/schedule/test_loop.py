@@ -317,6 +317,69 @@ def test_collectors_run_beside_the_check_and_rest_while_the_circuit_is_open() ->
     assert recovered >= 1
 
 
+def test_collectors_rest_while_the_check_fails() -> None:
+    """A wrong password is tried once a check, not once for each collector too: accounts get locked."""
+    collected: list[float] = []
+
+    async def collect() -> Reading:
+        collected.append(asyncio.get_running_loop().time())
+        return Reading()
+
+    async def refused() -> Reading:
+        raise ProbeError(Reason.AUTH, "password authentication failed")
+
+    async def main() -> None:
+        probe = StageProbe("db", stage_settings(interval="10s", circuit="off"), refused, (Collector("locks", 1.0, 1.0, collect),))
+        async with Stage(probe) as stage:
+            await stage.checks(5)
+            assert collected == []
+            probe.act = good
+            await stage.checks(6)
+            await asyncio.sleep(1)
+            assert collected
+
+    travel(main())
+
+
+def test_half_open_is_told_before_its_trial() -> None:
+    """Whoever looks during the trial sees why the target is spoken to again."""
+    seen: list[CircuitState] = []
+
+    async def main() -> None:
+        probe = StageProbe("db", stage_settings(interval="10s"), down)
+        async with Stage(probe) as stage:
+            await stage.until(lambda: stage.status().circuit.state is CircuitState.OPEN)
+
+            async def look() -> Reading:
+                seen.append(stage.status().circuit.state)
+                raise ProbeError(Reason.REFUSED, "no", retryable=False)
+
+            probe.act = look
+            await stage.until(lambda: bool(seen))
+
+    travel(main())
+    assert seen == [CircuitState.HALF_OPEN]
+
+
+def test_a_probe_that_cannot_be_made_is_an_unhealthy_one_and_the_others_go_on() -> None:
+    """A broken plug-in or a file that is gone is a finding, not our end."""
+
+    class Broken(StageProbe):
+        def collectors(self) -> tuple[Collector, ...]:
+            raise ValueError("secret text")
+
+    async def main() -> None:
+        async with Stage(Broken("broken", stage_settings()), StageProbe("fine", stage_settings())) as stage:
+            await asyncio.sleep(3600)
+            broken, fine = stage.status(0), stage.status(1)
+            assert (broken.status, broken.reason) == (Status.UNHEALTHY, Reason.INTERNAL)
+            assert broken.message == "unexpected ValueError in collectors; please report it"
+            assert fine.status is Status.HEALTHY
+            assert broken.overdue > stage.loop.time()
+
+    travel(main())
+
+
 def test_a_failing_collector_leaves_the_probe_up_and_says_its_reason(caplog: pytest.LogCaptureFixture) -> None:
     """The check alone decides; the log has one line for it, not one a run."""
 

@@ -27,6 +27,7 @@ SCRAM_ITERATIONS = 1_000_000
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 _HEADER = struct.Struct("!BI")
 _READY = ord("Z")
+_ROW = ord("D")
 _AUTHENTICATION = ord("R")
 _SASL_CONTINUE = b"\x00\x00\x00\x0b"
 _ITERATIONS = re.compile(rb",i=(\d+)")
@@ -175,6 +176,8 @@ class Framing(asyncio.Protocol):
         position, size = 0, len(data)
         while size - position >= _HEADER.size:
             kind, length = _HEADER.unpack_from(data, position)
+            if kind == _ROW and self._known is _SESSION and length > ANSWER_BYTES:
+                raise self._too_much()
             if kind not in self._known or not 4 <= length <= ANSWER_BYTES:
                 raise self._garbled("a message of unknown type or impossible length")
             end = position + 1 + length

@@ -2,6 +2,7 @@
 
 import re
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal, Self
@@ -67,19 +68,23 @@ def _url(url: Secret) -> Secret:
 
 
 def _headers(headers: dict[str, Secret]) -> dict[str, Secret]:
-    seen: set[str] = set()
-    for name, value in headers.items():
-        shown = one_line(name, 40)
-        if not _TOKEN.fullmatch(name):
-            raise ValueError(f"`{shown}` is not a header name; it holds letters, digits and a few signs such as `-`")
-        if name.lower() in _FRAMING:
-            raise ValueError(f"{shown} is written by the exporter itself")
-        if name.lower() in seen:
-            raise ValueError(f"{shown} stands twice; case makes no difference")
-        if _CONTROL.search(value.reveal()):
-            raise ValueError(f"the value of {shown} holds a line break or another control character")
-        seen.add(name.lower())
+    seen = Counter(name.lower() for name in headers)
+    problems = [problem for name, value in headers.items() for problem in _header_problems(name, value, seen)]
+    if problems:
+        raise ValueError("; ".join(dict.fromkeys(problems)))
     return headers
+
+
+def _header_problems(name: str, value: Secret, seen: Counter[str]) -> Iterator[str]:
+    shown = one_line(name, 40)
+    if not _TOKEN.fullmatch(name):
+        yield f"`{shown}` is not a header name; it holds letters, digits and a few signs such as `-`"
+    if name.lower() in _FRAMING:
+        yield f"{shown} is written by the exporter itself"
+    if seen[name.lower()] > 1:
+        yield f"{name.lower()} stands twice; case makes no difference"
+    if _CONTROL.search(value.reveal()):
+        yield f"the value of {shown} holds a line break or another control character"
 
 
 def _bearer(token: Secret) -> Secret:
@@ -171,9 +176,9 @@ class HttpSettings(ProbeSettings):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        problem = next(self._conflicts(), None)
-        if problem is not None:
-            raise ValueError(problem)
+        problems = "; ".join(self._conflicts())
+        if problems:
+            raise ValueError(problems)
         return self
 
     def _conflicts(self) -> Iterator[str]:
