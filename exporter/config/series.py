@@ -115,6 +115,8 @@ def name_problems(name: str, kind: str | None) -> Iterator[str]:
         return
     if name.startswith(OWN_PREFIXES):
         yield f"{name.partition('_')[0]}_ is the prefix of the exporter's own metrics"
+    if name == "up" or name.startswith("scrape_"):
+        yield "Prometheus writes this name itself, for each scrape"
     if ":" in name:
         yield "a colon is for recording rules"
     if _CAMEL.search(name):
