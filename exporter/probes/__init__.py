@@ -28,5 +28,6 @@ def _load(place: str) -> Any:
 
 TYPES: dict[str, ProbeType] = {
     "postgres": ProbeType("exporter.probes.postgres.settings:PostgresSettings", "exporter.probes.postgres.probe:PostgresProbe"),
+    "redis": ProbeType("exporter.probes.redis.settings:RedisSettings", "exporter.probes.redis.probe:RedisProbe"),
     "http": ProbeType("exporter.probes.http.settings:HttpSettings", "exporter.probes.http.probe:HttpProbe"),
 }
