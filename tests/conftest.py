@@ -1,15 +1,20 @@
-"""Fixtures for all tests: one PostgreSQL per worker, a fresh database per test, private servers, and a guard on the loop."""
+"""Fixtures for all tests: one server of each kind per worker, a fresh database per test, private servers, a guard on the loop."""
 
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 import pytest
 from blockbuster import blockbuster_ctx
 
-from exporter.demo.servers import Postgres
-from tests.servers import execute, start_postgres
+from exporter.demo.servers import CeleryWorker, Postgres, Program, RabbitMQ, Redis
+from tests.servers import execute, start_postgres, start_rabbitmq, start_redis, started
+
+P = TypeVar("P", bound=Program)
+Starting = Callable[..., Awaitable[P]]
+"""Starts a server of the test's own from the options of its class; it is closed after the test."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -39,16 +44,59 @@ async def database(postgres_server: Postgres) -> AsyncIterator[str]:
     await execute(postgres_server.url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-@pytest.fixture
-async def private_postgres() -> AsyncIterator[Callable[..., Awaitable[Postgres]]]:
-    """Starts servers of the test's own, to freeze, kill or configure: `server = await private_postgres(settings={…})`."""
-    started: list[Postgres] = []
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Redis]:
+    """This worker's server, for tests that leave it running and empty; it has 16 databases."""
+    server = start_redis()
+    yield server
+    server.close()
 
-    async def start(**options: Any) -> Postgres:
-        server = await asyncio.to_thread(start_postgres, **options)
-        started.append(server)
+
+@pytest.fixture(scope="session")
+def rabbitmq_server() -> Iterator[RabbitMQ]:
+    """This worker's node, for tests that leave it running, and name what they declare as nobody else does."""
+    server = start_rabbitmq()
+    yield server
+    server.close()
+
+
+@asynccontextmanager
+async def _private(kind: Callable[..., P]) -> AsyncIterator[Starting[P]]:
+    closing: list[P] = []
+
+    async def start(*arguments: Any, **options: Any) -> P:
+        server: P = await asyncio.to_thread(started, kind, *arguments, **options)
+        closing.append(server)
         return server
 
     yield start
-    for server in started:
+    for server in reversed(closing):
         await asyncio.to_thread(server.close)
+
+
+@pytest.fixture
+async def private_postgres() -> AsyncIterator[Starting[Postgres]]:
+    """Starts servers of the test's own, to freeze, kill or configure: `server = await private_postgres(settings={…})`."""
+    async with _private(Postgres) as start:
+        yield start
+
+
+@pytest.fixture
+async def private_redis() -> AsyncIterator[Starting[Redis]]:
+    """As `private_postgres`, of `Redis`."""
+    async with _private(Redis) as start:
+        yield start
+
+
+@pytest.fixture
+async def private_rabbitmq() -> AsyncIterator[Starting[RabbitMQ]]:
+    """As `private_postgres`, of `RabbitMQ`."""
+    async with _private(RabbitMQ) as start:
+        yield start
+
+
+@pytest.fixture
+async def private_worker() -> AsyncIterator[Starting[CeleryWorker]]:
+    """Starts Celery workers of the test's own: `await private_worker(url, "celery_app:app", places=[ROOT / "tests"], …)`."""
+    async with _private(CeleryWorker) as start:
+        yield start

@@ -5,7 +5,6 @@ A missing program fails the test with the line that would install it; nothing is
 
 import asyncio
 import inspect
-import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
@@ -16,11 +15,12 @@ from typing import Any, TypeVar, overload
 import asyncpg
 import pytest
 
-from exporter.demo.servers import HOST, MissingServer, Postgres, reserve_port
+from exporter.demo.servers import MissingServer, Postgres, Program, RabbitMQ, Redis, base, reserve_port
 
 POLL_SECONDS = 0.01
 
 T = TypeVar("T")
+P = TypeVar("P", bound=Program)
 
 
 @contextmanager
@@ -32,16 +32,31 @@ def found() -> Iterator[None]:
         pytest.fail(str(missing), pytrace=False)
 
 
-def start_postgres(**options: Any) -> Postgres:
-    """A private server, started; the caller closes it. `options` are those of `Postgres`."""
+def started(kind: Callable[..., P], *arguments: Any, **options: Any) -> P:
+    """A server of that kind, made of these options and started; the caller closes it."""
     with found():
-        server = Postgres(**options)
+        server = kind(*arguments, **options)
     try:
         server.start()
     except BaseException:
         server.close()
         raise
     return server
+
+
+def start_postgres(**options: Any) -> Postgres:
+    """A private server, started; the caller closes it. `options` are those of `Postgres`."""
+    return started(Postgres, **options)
+
+
+def start_redis(**options: Any) -> Redis:
+    """A private server, started; the caller closes it. `options` are those of `Redis`."""
+    return started(Redis, **options)
+
+
+def start_rabbitmq(**options: Any) -> RabbitMQ:
+    """A private node, started in four to eight seconds; the caller closes it. `options` are those of `RabbitMQ`."""
+    return started(RabbitMQ, **options)
 
 
 async def execute(url: str, *statements: str) -> None:
@@ -111,11 +126,7 @@ def closed_port() -> Iterator[int]:
         yield int(reserved.getsockname()[1])
 
 
-def is_listening(port: int) -> bool:
-    """Whether a connection to the loopback port is accepted."""
-    with socket.socket() as client:
-        client.settimeout(1)
-        return client.connect_ex((HOST, port)) == 0
+is_listening = base.is_listening  # tests take it from here
 
 
 def still_running(pids: Iterable[int]) -> list[int]:

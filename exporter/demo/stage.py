@@ -4,14 +4,13 @@ All calls block: from a loop use a thread. Knows no command line and no scene.
 """
 
 import secrets
-import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from http.client import HTTPConnection, HTTPException
-from pathlib import Path
 from typing import Literal
 
 from exporter.demo.servers import HOST, Account, Postgres, Server, unprivileged
+from exporter.demo.servers.python import identity, python, python_path
 from exporter.demo.trading import seed
 from exporter.errors import ExporterError
 
@@ -49,16 +48,6 @@ class StageError(ExporterError):
     """What was asked of the stage makes no sense; the message says what would."""
 
 
-def _python(module: str, *arguments: str) -> list[str]:
-    return [sys.executable, "-P", "-m", module, *arguments]
-
-
-def _python_path() -> dict[str, str]:
-    """Where our package is, for a child of another folder; an installed one is found without."""
-    place = Path(__file__).parents[2]
-    return {} if place.name in {"site-packages", "dist-packages"} else {"PYTHONPATH": str(place)}
-
-
 class Exporter(Server):
     """The exporter itself, a child like any other; ready once its page answers."""
 
@@ -79,10 +68,10 @@ class Exporter(Server):
         self.configuration.write_text(_CONFIGURATION.format(host=HOST, port=self.port, secret=secret, app_port=app_port))
 
     def command(self) -> list[str]:
-        return _python("exporter", "run", "-c", str(self.configuration))
+        return python("exporter", "run", "-c", str(self.configuration))
 
     def environment(self) -> dict[str, str]:
-        return super().environment() | _python_path()
+        return super().environment() | python_path()
 
     def is_ready(self) -> bool:
         return _answers(self.port, "/livez")
@@ -98,11 +87,10 @@ class App(Server):
         self._becomes: Account = unprivileged()
 
     def command(self) -> list[str]:
-        who = [] if self._becomes.uid is None else [str(self._becomes.uid), str(self._becomes.gid)]
-        return _python("exporter.demo.target", str(self.port), *who)
+        return python("exporter.demo.target", str(self.port), *identity(self._becomes))
 
     def environment(self) -> dict[str, str]:
-        return super().environment() | _python_path()
+        return super().environment() | python_path()
 
     def is_ready(self) -> bool:
         return _answers(self.port, "/health")

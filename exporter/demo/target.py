@@ -3,13 +3,12 @@
 As root it gives up its rights by itself, and not its guard for it: the interpreter may stand where only root can read it.
 """
 
-import os
 import sys
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from exporter.demo.guard import die_with
 from exporter.demo.servers import HOST
+from exporter.demo.servers.python import become
 
 
 class App(BaseHTTPRequestHandler):
@@ -41,14 +40,10 @@ class App(BaseHTTPRequestHandler):
 
 def main(arguments: list[str]) -> None:
     port, *who = map(int, arguments)
-    guard = os.getppid()
     with ThreadingHTTPServer((HOST, port), App) as server:
         if who:
             uid, gid = who
-            os.setgroups([])
-            os.setgid(gid)
-            os.setuid(uid)
-            die_with(guard)
+            become(uid, gid)
         server.serve_forever()
 
 

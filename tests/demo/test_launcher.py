@@ -11,8 +11,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from exporter.demo import servers
-from exporter.demo.servers import Account, MissingServer, Postgres, ServerFailed, _readable_by, find_postgres
+from exporter.demo.servers import Account, MissingServer, Postgres, ServerFailed, find_postgres
+from exporter.demo.servers import postgres as postgres_module
+from exporter.demo.servers.base import readable_by
 from tests.servers import eventually_now, execute, fetch, is_listening, start_postgres, still_running
 
 ROOT = Path(__file__).parents[2]
@@ -109,8 +110,7 @@ def test_a_killed_server_comes_back_on_its_port_with_its_data(server: Postgres) 
 
 _OWNER = """
 import sys, time
-from exporter.demo import servers
-from exporter.demo.servers import Account, MissingServer, Postgres, ServerFailed, _readable_by, find_postgres
+from exporter.demo.servers import Postgres
 server = Postgres()
 server.start()
 {then}
@@ -176,7 +176,7 @@ def test_programs_that_the_servers_user_cannot_reach_are_copied(tmp_path: Path) 
     (site / "wheel.libs").mkdir()
     folder.mkdir()
     (site / "wheel").chmod(0o700)
-    programs = _readable_by(Account("other", os.getuid(), os.getgid()), site / "wheel/pginstall/bin", folder)
+    programs = readable_by(Account("other", os.getuid(), os.getgid()), site / "wheel/pginstall/bin", folder)
     assert programs == folder / "programs/wheel/pginstall/bin"
     assert (programs / "postgres").is_file()
     assert (programs.parents[2] / "wheel.libs").is_dir()
@@ -184,12 +184,12 @@ def test_programs_that_the_servers_user_cannot_reach_are_copied(tmp_path: Path) 
 
 def test_programs_within_reach_are_used_where_they_are() -> None:
     """A copy costs 70 MB."""
-    assert _readable_by(Account("other", os.getuid(), os.getgid()), Path("/usr/bin"), Path("/nonexistent")) == Path("/usr/bin")
+    assert readable_by(Account("other", os.getuid(), os.getgid()), Path("/usr/bin"), Path("/nonexistent")) == Path("/usr/bin")
 
 
 def test_a_missing_server_is_one_line_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test never skips for it: it fails with this line."""
-    monkeypatch.setattr(servers, "_postgres_folders", lambda: iter([Path("/nonexistent")]))
+    monkeypatch.setattr(postgres_module, "_postgres_folders", lambda: iter([Path("/nonexistent")]))
     with pytest.raises(MissingServer) as missing:
         find_postgres()
     assert str(missing.value) == (
@@ -201,7 +201,7 @@ def test_a_missing_server_is_one_line_with_its_cure(monkeypatch: pytest.MonkeyPa
 
 def test_the_newest_of_debians_versions_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After an upgrade two stand side by side; 9.6 is older than 15."""
-    monkeypatch.setattr(servers, "DEBIAN", tmp_path)
+    monkeypatch.setattr(postgres_module, "DEBIAN", tmp_path)
     monkeypatch.setenv("PATH", "")
     for version in ("9.6", "15", "14"):
         (tmp_path / version / "bin").mkdir(parents=True)

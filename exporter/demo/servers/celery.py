@@ -1,0 +1,57 @@
+"""A real Celery worker as a child (`celery_child.py`). Knows no broker but its URL, and does not import Celery."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from exporter.demo.servers.base import Account, Program, unprivileged
+from exporter.demo.servers.python import identity, python, python_path
+
+Pool = Literal["prefork", "threads", "solo"]
+
+
+class CeleryWorker(Program):
+    """A worker that consumes `queues` of a broker; ready once it says so, which is when it consumes.
+
+    `app` is `module:name` of the Celery application, importable from the folders `places` or from beside our package; it finds
+    the broker's URL in $CELERY_BROKER_URL, and may find more in `variables`. `node` is its whole node name, `name@host`.
+    `events` are its task events (-E). `options` go to `celery worker`; by default the worker does not ask others for what
+    they know, which takes it a second. A worker has no port: what reaches it goes through the broker.
+    """
+
+    name = "celery"
+
+    def __init__(  # noqa: PLR0913  # the options of `celery worker` that a test turns, by name
+        self,
+        broker_url: str,
+        app: str,
+        *,
+        queues: Sequence[str] = ("celery",),
+        node: str = "worker@localhost",
+        concurrency: int = 2,
+        pool: Pool = "prefork",
+        events: bool = True,
+        log_level: str = "INFO",
+        options: Sequence[str] = ("--without-mingle",),
+        places: Sequence[Path] = (),
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(Account(""))
+        self.node = node
+        self._becomes = unprivileged()
+        self._app = app
+        self._arguments = [
+            *("--queues", ",".join(queues), "--hostname", node, "--concurrency", str(concurrency), "--pool", pool),
+            *("--loglevel", log_level, *(["--task-events"] if events else []), *options),
+        ]
+        self._variables = {"CELERY_BROKER_URL": broker_url, **python_path(*places), **(variables or {})}
+        self._becomes.own(self.folder)
+
+    def command(self) -> list[str]:
+        return python("exporter.demo.servers.celery_child", self._app, *identity(self._becomes), "--", *self._arguments)
+
+    def environment(self) -> dict[str, str]:
+        return super().environment() | self._variables
+
+    def is_ready(self) -> bool:
+        return self.said("celery_child: ready")
