@@ -42,7 +42,7 @@ class Line(asyncio.StreamReaderProtocol):
         self.reader = asyncio.StreamReader()
         super().__init__(self.reader)
         self.frames = Frames(place)
-        self.ended = asyncio.Event()
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._line: asyncio.Transport | None = None
         self._on_blocked: set[Callable[[], None]] = set()
 
@@ -60,7 +60,7 @@ class Line(asyncio.StreamReaderProtocol):
     def abort(self, farewell: bytes = b"") -> None:
         """Ends it at once, without waiting; `farewell` is sent if the system takes it right now."""
         transport = self._line
-        if transport is None or self.ended.is_set():
+        if transport is None or self.ended.done():
             return
         if farewell and not transport.is_closing():
             transport.write(farewell)
@@ -98,7 +98,8 @@ class Line(asyncio.StreamReaderProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self.ended.set()
+        if not self.ended.done():
+            self.ended.set_result(None)
 
 
 async def open_line(endpoint: Endpoint, resolver: Resolver, hold: Callable[[Callable[[], None]], None]) -> Line:

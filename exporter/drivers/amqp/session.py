@@ -9,7 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 import aiormq
 from aiormq.abc import AbstractChannel, DeliveredMessage
@@ -32,6 +32,8 @@ back; aiormq gives up after 3 × (10 + 1) s, so that a broker frozen for a momen
 
 _GOODBYE = marshal(commands.Connection.Close(reply_code=200, reply_text="goodbye", class_id=0, method_id=0), 0)
 _PROPERTY_LENGTH = 100
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ class Session:
 
     @property
     def alive(self) -> bool:
-        return self._connection.is_opened and not self._line.ended.is_set()
+        return self._connection.is_opened and not self._line.ended.done()
 
     @property
     def blocked(self) -> str | None:
@@ -134,7 +136,20 @@ class Session:
 
     async def wait_ended(self) -> None:
         """Returns when the connection has ended, by whomever."""
-        await self._line.ended.wait()
+        await asyncio.wait((self._line.ended,))
+
+    async def arrival(self, what: str, awaited: "asyncio.Future[T]") -> T:
+        """The result of a future that a message of this session is to bring.
+
+        Raises:
+            ProbeError: the session ends before.
+        """
+        where = f"{what} from {self.place}"
+        with phase.waiting(where), translated(where, self._line.frames):
+            await asyncio.wait((awaited, self._line.ended), return_when=asyncio.FIRST_COMPLETED)
+            if awaited.done():
+                return awaited.result()
+            raise ConnectionResetError
 
     def abort(self) -> None:
         """Ends it at once, without waiting for the broker; it is told, so that it logs no unexpected end."""
@@ -178,6 +193,11 @@ class Channel:
         with self._doing(f"queue {queue}"):
             answer = await self._channel.queue_declare(queue, passive=True)
         return Depth(answer.message_count or 0, answer.consumer_count or 0)
+
+    async def close(self) -> None:
+        """Closes the channel in good order, so that its number is free again."""
+        with self._doing("close a channel"):
+            await self._channel.close()
 
     async def delete_queue(self, name: str) -> None:
         with self._doing(f"delete queue {name}"):
