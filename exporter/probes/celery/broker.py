@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from exporter.errors import ProbeError
-from exporter.probes.celery.protocol import Command, Message
+from exporter.probes.celery.protocol import Command, Message, Rejection
 
 Hold = Callable[[Callable[[], None]], None]
 """Is given what aborts a connection as soon as there is one: `Lease.hold`."""
@@ -49,6 +49,11 @@ class Line(Protocol):
     def alive(self) -> bool: ...
 
     @property
+    def blocked(self) -> bool:
+        """Whether the broker takes no messages from it for now. It is kept then: the broker would not even see its end."""
+        ...
+
+    @property
     def encrypted(self) -> bool: ...
 
     @property
@@ -61,7 +66,7 @@ class Line(Protocol):
         ...
 
     async def answer(self, within_seconds: float) -> Message | None:
-        """The next message among the answers; None when none came in time."""
+        """The next message among the answers; None when none came in time. Raises Rejected for one that is no message."""
         ...
 
     async def prove(self) -> None:
@@ -87,21 +92,19 @@ class Line(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """Some messages of the event stream, oldest first. `again` says of each whether the broker has delivered it before.
+    """One message of the event stream; `again` where the broker may have delivered it before. A `nonce` of ours is none."""
 
-    `nonces` are those of ours that stood among them; `rejected` messages could not be taken apart.
-    """
-
-    messages: Sequence[tuple[Message, bool]] = ()
-    nonces: Sequence[str] = ()
-    rejected: Sequence[Exception] = ()
+    message: Message | None = None
+    again: bool = False
+    nonce: str | None = None
+    rejection: Rejection | None = None
 
 
 class Ear(Protocol):
     """One connection that hears events and never publishes: a broker that takes no messages cannot silence it."""
 
-    async def hear(self) -> Heard:
-        """The next messages, a few at a time; waits without end. Raises ProbeError when the connection has ended."""
+    async def hear(self) -> Sequence[Heard]:
+        """The next few, oldest first; waits without end. Raises ProbeError when the connection has ended."""
         ...
 
     async def settle(self) -> None:

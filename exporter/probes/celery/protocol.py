@@ -41,7 +41,7 @@ class Rejection(StrEnum):
     NOT_AN_EVENT = "not_an_event"
 
 
-class Rejected(Exception):  # noqa: N818  # caught in this package alone
+class Rejected(Exception):
     """A message that is not taken."""
 
     def __init__(self, rejection: Rejection) -> None:
@@ -113,9 +113,8 @@ class Command:
         ).encode()
 
 
-def command_headers(now_seconds: float, expires_seconds: float) -> dict[str, int | float]:
-    """Headers of a command; a worker that was frozen drops those that have expired (Unix seconds, kombu/pidbox.py)."""
-    return {"clock": 1, "expires": now_seconds + expires_seconds}
+COMMAND_HEADERS: Mapping[str, int] = {"clock": 1}
+"""A logical clock that moves no worker's (kombu/pidbox.py, Node.handle_message). The header `expires` is not looked at there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,14 +289,14 @@ def priority_keys(queue: str) -> tuple[str, ...]:
     return (queue, *(f"{queue}{PRIORITY_SEPARATOR}{step}" for step in PRIORITY_STEPS))
 
 
-def wrapped(body: bytes, headers: Mapping[str, object], tag: str) -> bytes:
-    """A message in the envelope that kombu's virtual transports put around it; `tag` is unique."""
+def wrapped(body: bytes, tag: str) -> bytes:
+    """A command in the envelope that kombu's virtual transports put around it; `tag` is unique."""
     return json.dumps(
         {
             "body": b64encode(body).decode(),
             "content-type": CONTENT_TYPE,
             "content-encoding": CONTENT_ENCODING,
-            "headers": dict(headers),
+            "headers": dict(COMMAND_HEADERS),
             "properties": {
                 "body_encoding": "base64",
                 "delivery_mode": 1,

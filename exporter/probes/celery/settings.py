@@ -1,5 +1,6 @@
 """What can be written under a probe of type celery. Knows no driver, and no Celery."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
@@ -10,6 +11,7 @@ from exporter.probes.address import Server, parse_server
 from exporter.probes.base import ProbeSettings
 from exporter.probes.celery.metrics import DECLARED, UP
 from exporter.probes.fields import Count, Flag, SecretText, Text
+from exporter.secret import Secret
 
 RABBITMQ, REDIS = "rabbitmq", "redis"
 """Both kinds of broker, by the names of their own probe types."""
@@ -30,6 +32,7 @@ _SCHEMES = {
     "unix": _Scheme(REDIS, 0),
 }
 _SOCKETS = ("redis+socket://", "unix://")  # kombu's and redis-py's way to write a Unix socket
+_NO_VERIFICATION = ("none", "cert_none")  # redis-py's word, and Celery's
 MOST_CONNECTIONS = 4
 """The check's, the queues', and the listener's two: one that hears and never speaks, one that speaks."""
 
@@ -49,9 +52,9 @@ class CelerySettings(ProbeSettings):
     enable_task_events: Annotated[
         Flag, Field(description="Has workers send task events, by remote control, until they are restarted.")
     ] = False
-    inferred: Annotated[
-        Flag, Field(description="The broker was not named but guessed, and is doubted when no worker is seen.")
-    ] = False
+    inferred: Annotated[Flag, Field(description="The broker was not named but guessed, and is doubted when no worker is seen.")] = (
+        False
+    )
 
     def declared(self) -> tuple[Metric, ...]:
         return DECLARED
@@ -87,6 +90,25 @@ class CelerySettings(ProbeSettings):
         """
         return _SCHEMES[self.server.scheme].broker
 
+    @property
+    def encrypted(self) -> bool:
+        """Whether TLS is spoken; by way of a Unix socket never. Raises ValueError as `server`."""
+        server = self.server
+        return server.scheme != "unix" and (server.demands_tls or self.tls is not None)
+
+    @property
+    def tls_material(self) -> Mapping[str, object]:
+        """What the URL's query says of TLS, as Celery wants it there for rediss://, by the names it has under `tls:`.
+
+        Raises:
+            ValueError: as `server`.
+        """
+        query = self.server.query
+        named = {"ca_file": "ssl_ca_certs", "cert_file": "ssl_certfile", "key_file": "ssl_keyfile"}
+        files: dict[str, object] = {ours: query[theirs] for ours, theirs in named.items() if query.get(theirs)}
+        unverified = query.get("ssl_cert_reqs", "").lower() in _NO_VERIFICATION
+        return {**files, "insecure_skip_verify": True} if unverified else files
+
     def rests_on(self, other: ProbeSettings) -> bool:
         """The broker may be the server that another probe looks at: RabbitMQ's virtual host there, or Redis with any database."""
         theirs = other.server if other.type == self.broker else None
@@ -98,7 +120,7 @@ class CelerySettings(ProbeSettings):
         return (here or near) and (self.broker == REDIS or ours.path == (theirs.path or "/"))
 
 
-def _socket(url: "SecretText") -> Server:
+def _socket(url: Secret) -> Server:
     parsed = parse_server(url, ("redis", "unix"))
     path = f"/{parsed.path}"
     database = parsed.query.get("virtual_host", parsed.query.get("db", ""))

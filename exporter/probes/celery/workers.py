@@ -56,27 +56,27 @@ class Workers:
         if event.sign is Sign.OFFLINE:
             worker.said_goodbye, worker.up = True, False
             return False
-        worker.beat, worker.said_goodbye = now, False
+        worker.beat, worker.said_goodbye, worker.up = now, False, True
         if event.freq_seconds is not None and event.freq_seconds > 0:
             worker.freq_seconds = event.freq_seconds
         if event.sign is Sign.ONLINE:
             worker.queues = worker.processed = worker.accepted_unheard = None
             worker.missed = 0
         self._note_processed(worker, event.processed, now)
-        return appeared or worker.queues is None
+        return appeared
 
     def heard_task(self, hostname: str, now: float) -> None:
         """A worker told of a task: it lives, and its task events are on."""
         worker = self._known(hostname, now)
-        worker.beat, worker.said_goodbye = now, False
+        worker.beat, worker.said_goodbye, worker.up = now, False, True
         worker.task_events, worker.accepted_unheard = True, None
 
     def asked(self, names: Iterable[str], answered: Iterable[str], now: float) -> None:
-        """Takes in a ping that everybody had time to answer: `names` are those it was waited for."""
+        """Takes in who answered a command; those of `names` that did not had time enough to."""
         answers = set(answered)
         for name in answers:
             worker = self._known(name, now)
-            worker.answered, worker.missed, worker.said_goodbye = now, 0, False
+            worker.answered, worker.missed, worker.said_goodbye, worker.up = now, 0, False, True
         for name in set(names) - answers:
             if name in self._workers:
                 self._workers[name].missed += 1
@@ -99,11 +99,8 @@ class Workers:
         return frozenset((*self.configured, *(name for name, worker in self._workers.items() if worker.up)))
 
     def gone_silent(self, now: float) -> bool:
-        """Whether one that lives has stopped its heartbeat, heard until now: a reason to look at once."""
-        return any(
-            worker.up and worker.beat is not None and worker.missed == 0 and now - worker.beat > worker.silence_seconds
-            for worker in self._workers.values()
-        )
+        """Whether the heartbeat of one that lives has stopped, and it has answered nothing since: a reason to look at once."""
+        return any(worker.up and worker.missed == 0 and _silent(worker, now) for worker in self._workers.values())
 
     def queue_of(self, hostname: str) -> str | None:
         """The queue that a task of this worker came from, where it consumes one alone."""
@@ -142,6 +139,12 @@ class Workers:
             others = [name for name in self._workers if name not in self.configured]
             for name in sorted(others, key=lambda name: (self._workers[name].up, self._workers[name].seen))[:surplus]:
                 del self._workers[name]
+
+
+def _silent(worker: _Worker, now: float) -> bool:
+    if worker.beat is None or now - worker.beat <= worker.silence_seconds:
+        return False
+    return worker.answered is None or worker.answered <= worker.beat + worker.silence_seconds
 
 
 def _lives(worker: _Worker, now: float, hearing_since: float | None) -> bool:
