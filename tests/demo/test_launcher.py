@@ -30,11 +30,11 @@ def _alive(pids: tuple[int, ...]) -> list[int]:
     return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
-def _shared_memory(creators: tuple[int, ...]) -> list[str]:
-    """Segments that any of these processes made: column cpid of proc_sysvipc_shm(5)."""
-    header, *segments = Path("/proc/sysvipc/shm").read_text().splitlines()
-    column = header.split().index("cpid")
-    return [segment for segment in segments if int(segment.split()[column]) in creators]
+def _shared_memory() -> dict[int, int]:
+    """Each segment's number and the process that made it: columns shmid and cpid of proc_sysvipc_shm(5)."""
+    header, *segments = (line.split() for line in Path("/proc/sysvipc/shm").read_text().splitlines())
+    number, creator = header.index("shmid"), header.index("cpid")
+    return {int(segment[number]): int(segment[creator]) for segment in segments}
 
 
 def test_a_server_is_private_and_unprivileged(postgres_server: Postgres) -> None:
@@ -63,13 +63,15 @@ def test_a_wrong_password_is_refused(postgres_server: Postgres) -> None:
 
 def test_closing_leaves_no_process_folder_port_or_memory() -> None:
     """A test suite that starts hundreds of servers may not fill the machine."""
+    before = _shared_memory()
     server = start_postgres()
     pids = server.processes
     assert len(pids) > 3
-    assert _shared_memory(pids)
+    segments = {number for number, creator in _shared_memory().items() if creator == pids[0] and number not in before}
+    assert segments
     server.close()
     assert (_alive(pids), server.folder.exists(), is_listening(server.port)) == ([], False, False)
-    assert not _shared_memory(pids)
+    assert not segments & set(_shared_memory())
 
 
 def test_a_frozen_server_keeps_connections_and_answers_none(server: Postgres) -> None:

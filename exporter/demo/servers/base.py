@@ -103,6 +103,8 @@ class Program:
 
     name: str = "program"
     ending: signal.Signals = signal.SIGTERM
+    needs_shutdown: bool = False
+    """Whether killing it leaves something outside its folder, so that `close` must ask it to end."""
 
     def __init__(self, account: Account | None = None) -> None:
         self.account = account or Account("")
@@ -206,7 +208,9 @@ class Program:
         self.start(within)
 
     def close(self) -> None:
-        """Stops it and removes its folder."""
+        """Ends it and removes its folder, with all it kept there."""
+        if not self.needs_shutdown:
+            self._signal(signal.SIGKILL)
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -269,7 +273,7 @@ class Server(Program):
         return port_of(self._reserved[-1])
 
     def close(self) -> None:
-        """Stops it and removes its folder and the reservation of its ports."""
+        """Ends it and removes its folder and the reservation of its ports."""
         super().close()
         for reserved in self._reserved:
             reserved.close()

@@ -1,11 +1,13 @@
-"""A real Celery worker as a child (`celery_child.py`). Knows no broker but its URL, and does not import Celery."""
+"""A real Celery worker: `celery worker` as a child. Knows no broker but its URL, and does not import Celery."""
 
+import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from exporter.demo.servers.base import Account, Program, unprivileged
-from exporter.demo.servers.python import identity, python, python_path
+from exporter.demo.servers.python import ROOT, python, python_path
 
 Pool = Literal["prefork", "threads", "solo"]
 
@@ -17,6 +19,8 @@ class CeleryWorker(Program):
     the broker's URL in $CELERY_BROKER_URL, and may find more in `variables`. `node` is its whole node name, `name@host`.
     `events` are its task events (-E). `options` go to `celery worker`; by default the worker does not ask others for what
     they know, which takes it a second. A worker has no port: what reaches it goes through the broker.
+
+    As root it runs as an unprivileged user where that one can read this interpreter, else, like the exporter itself, as us.
     """
 
     name = "celery"
@@ -31,27 +35,30 @@ class CeleryWorker(Program):
         concurrency: int = 2,
         pool: Pool = "prefork",
         events: bool = True,
-        log_level: str = "INFO",
         options: Sequence[str] = ("--without-mingle",),
         places: Sequence[Path] = (),
         variables: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(Account(""))
+        super().__init__(_who_can_read_us())
         self.node = node
-        self._becomes = unprivileged()
         self._app = app
         self._arguments = [
             *("--queues", ",".join(queues), "--hostname", node, "--concurrency", str(concurrency), "--pool", pool),
-            *("--loglevel", log_level, *(["--task-events"] if events else []), *options),
+            *("--loglevel", "INFO", *(["--task-events"] if events else []), *options),
         ]
         self._variables = {"CELERY_BROKER_URL": broker_url, **python_path(*places), **(variables or {})}
-        self._becomes.own(self.folder)
 
     def command(self) -> list[str]:
-        return python("exporter.demo.servers.celery_child", self._app, *identity(self._becomes), "--", *self._arguments)
+        return python("celery", "--app", self._app, "--quiet", "worker", *self._arguments)
 
     def environment(self) -> dict[str, str]:
         return super().environment() | self._variables
 
     def is_ready(self) -> bool:
-        return self.said("celery_child: ready")
+        return self.said(f"{self.node} ready.")
+
+
+def _who_can_read_us() -> Account:
+    account = unprivileged()
+    needed = (Path(sys.executable).resolve(), Path(sys.prefix), Path(json.__file__).parent, ROOT)
+    return account if all(map(account.reaches, needed)) else Account("")

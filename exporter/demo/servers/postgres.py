@@ -48,6 +48,7 @@ class Postgres(Server):
 
     name = "postgres"
     ending = signal.SIGINT  # fast shutdown: clients are told 57P01 (PostgreSQL manual, "Shutting Down the Server")
+    needs_shutdown = True  # its System V segment outlives a killed server
 
     def __init__(
         self,

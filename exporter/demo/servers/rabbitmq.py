@@ -11,7 +11,6 @@ import json
 import os
 import secrets
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -171,11 +170,6 @@ class RabbitMQ(Server):
             said = (ended.stderr or ended.stdout).strip().splitlines()
             raise ServerFailed(f"rabbitmqctl {arguments[0]} exited {ended.returncode}: {said[-1] if said else 'it said nothing'}")
         return ended.stdout
-
-    def close(self) -> None:
-        """Kills it, as what a shutdown would save goes with its folder, and removes that and the reservation of its ports."""
-        self._signal(signal.SIGKILL)
-        super().close()
 
     def _lines(self, certificate: Certificate | None, settings: Mapping[str, str]) -> Iterator[str]:
         yield f"listeners.tcp.1 = {HOST}:{self.port}"
