@@ -111,7 +111,7 @@ def test_no_secret_is_said_of_a_file(text: str, tmp_path: Path, monkeypatch: pyt
         {"DATABASE_URL": "postgresql://h/x", "EXPORTER_TOKEN": CANARY, "EXPORTER_LISTEN": "x"},
         {"DATABASE_URL": "postgresql://h/x", "EXPORTER_LISTEN": CANARY},
         {"DATABASE_URL": "postgresql://h/x", "DB_POOL_SIZE": CANARY},
-        {"REDIS_URL": f"redis://:{CANARY}@h/"},
+        {"REDIS_URL": f"redis://:{CANARY}@h/x"},
     ],
 )
 def test_no_secret_is_said_of_the_environment(environ: dict[str, str]) -> None:

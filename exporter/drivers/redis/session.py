@@ -6,7 +6,8 @@ Knows no metric, no probe and no schedule.
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from inspect import signature
+from typing import Any, Literal, TypeAlias
 
 from redis._parsers import _AsyncRESP2Parser, _AsyncRESP3Parser
 from redis.asyncio.connection import AbstractConnection
@@ -232,6 +233,10 @@ _PARSERS = {2: _Resp2, 3: _Resp3}
 """Pinned: with hiredis installed redis-py would take its parser, which knows other errors."""
 
 
+_SILENT: dict[str, Any] = {"driver_info": None} if "driver_info" in signature(AbstractConnection.__init__).parameters else {}
+"""Keeps redis-py from reading its own version from disk for each connection, where it has it tell the server (not yet in 6.4)."""
+
+
 class _Wire(AbstractConnection):
     """redis-py's connection on a line that is already open, with nothing of its own that waits, retries or reconnects."""
 
@@ -242,6 +247,7 @@ class _Wire(AbstractConnection):
             socket_timeout=None,
             socket_connect_timeout=None,
             health_check_interval=0,
+            **_SILENT,
         )
         self._line = line
         self._place = place

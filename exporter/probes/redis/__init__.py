@@ -1,0 +1,1 @@
+"""Redis and Valkey: PING decides; `INFO` under the names of redis_exporter."""

@@ -1,0 +1,123 @@
+"""The Redis probe: PING on a connection of its own decides; collectors share the others.
+
+Knows no field of INFO and no exception of the driver.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+
+from exporter.drivers import redis as driver
+from exporter.drivers.kept import Kept, Lease
+from exporter.drivers.redis import Answer, Endpoint, Greeting, Login, Session, greeting_of
+from exporter.drivers.tls import Tls
+from exporter.errors import ProbeError
+from exporter.model import CHECK, Capability, PoolUse, Reading, Reason
+from exporter.probes.base import Collector, Probe, Runtime
+from exporter.probes.redis.info import SECTIONS, Info
+from exporter.probes.redis.settings import DEFAULT_PORT, Group, RedisSettings
+
+FEATURE = "info"
+
+
+class RedisProbe(Probe[RedisSettings]):
+    """One Redis or Valkey server; mutable: it keeps connections, at most `pool` of them, made on demand."""
+
+    def __init__(self, name: str, settings: RedisSettings, runtime: Runtime) -> None:
+        super().__init__(name, settings, runtime)
+        self._login = _login(settings)
+        self._checking = self._kept(1)
+        self._collecting = self._kept(settings.pool.limit - 1)
+        self._told: Greeting | None = None  # what INFO said last, for servers that do not greet
+        runs: dict[Group, Callable[[], Awaitable[Reading]]] = {"info": self._read_info}
+        self._collectors = tuple(self._collector(name, runs[name]) for name in settings.collect)
+
+    async def check(self) -> Reading:
+        """PING, in one round trip once connected. Detail: version, role, mode, protocol, tls, pool."""
+        async with self._checking.lease(CHECK) as session:
+            greeting = await _ping(session) or self._told
+        pool = self.pool()
+        facts = {"version": greeting.version, "role": greeting.role, "mode": greeting.mode} if greeting is not None else {}
+        return Reading(
+            detail={
+                **facts,
+                "protocol": f"RESP{session.protocol}",
+                "tls": session.encrypted,
+                "pool": f"{pool.idle + pool.used} of {pool.limit} connections",
+            }
+        )
+
+    def collectors(self) -> tuple[Collector, ...]:
+        return self._collectors
+
+    def pool(self) -> PoolUse:
+        both = (self._checking, self._collecting)
+        return PoolUse(sum(kept.idle for kept in both), sum(kept.used for kept in both), sum(kept.limit for kept in both))
+
+    def drop(self, collector: str) -> None:
+        for kept in (self._checking, self._collecting):
+            kept.drop(collector)
+            if collector == CHECK:  # what the check could not reach, idle connections cannot reach either
+                kept.drop_idle()
+
+    async def aclose(self) -> None:
+        self._checking.close()
+        self._collecting.close()
+
+    @staticmethod
+    def translate(error: Exception) -> ProbeError | None:
+        return driver.translate(error)
+
+    # --- connections --------------------------------------------------------------------------------------------------
+
+    def _kept(self, limit: int) -> Kept[Session]:
+        return Kept(limit, self._connect, abort=lambda session: session.abort(), alive=lambda session: session.alive)
+
+    async def _connect(self, lease: Lease) -> Session:
+        return await driver.connect(self._login, self.runtime.resolver, lease.hold)
+
+    # --- collectors ---------------------------------------------------------------------------------------------------
+
+    def _collector(self, name: Group, run: Callable[[], Awaitable[Reading]]) -> Collector:
+        schedule = self.settings.schedule_of(name)
+        return Collector(name, schedule.interval_seconds, schedule.timeout_seconds, run)
+
+    async def _read_info(self) -> Reading:
+        async with self._collecting.lease(FEATURE) as session:
+            answers = await session.pipeline(*SECTIONS)
+        info = Info.of("\n".join(self._text(answer) for answer in answers))
+        self._told = Greeting(info.version, info.mode, info.role)
+        return Reading(info.families(time.time(), self._login.db), capabilities=(Capability(FEATURE, available=True),))
+
+    def _text(self, answer: Answer) -> str:
+        """The text of an answer to INFO; raises a refusal, now that the connection has been given back in good order."""
+        if isinstance(answer, bytes):
+            return answer.decode(errors="replace")
+        if not isinstance(answer, ProbeError):
+            raise ProbeError(Reason.PROTOCOL, f"INFO on {self._login.endpoint.place}: not a text")
+        if answer.reason is not Reason.FORBIDDEN:
+            raise answer
+        cure = f"ACL SETUSER {self._login.username or 'default'} +info"
+        lacking = Reading(capabilities=(Capability(FEATURE, available=False, cure=cure),))
+        raise ProbeError(answer.reason, answer.message, reading=lacking) from answer
+
+
+async def _ping(session: Session) -> Greeting | None:
+    """PING, and beside it HELLO, by which a promotion is seen: no right is needed for it, but RESP3 (Redis 6)."""
+    where = f"PING on {session.place}"
+    asked = [("PING",)] if session.greeting is None else [("PING",), ("HELLO",)]
+    pong, *hello = await session.pipeline(*asked)
+    if isinstance(pong, ProbeError):
+        raise pong
+    if pong != b"PONG":
+        raise ProbeError(Reason.PROTOCOL, f"{where}: it answers something else")
+    return next((greeting_of(reply, where) for reply in hello if not isinstance(reply, ProbeError)), session.greeting)
+
+
+def _login(settings: RedisSettings) -> Login:
+    server = settings.server
+    tls = None
+    if settings.speaks_tls:
+        own = settings.tls.model_dump(exclude_none=True) if settings.tls is not None else {}
+        tls = Tls(**{**settings.tls_material, **own})
+    endpoint = Endpoint(server.host, server.port or DEFAULT_PORT, tls)
+    return Login(endpoint, server.username, server.password, settings.database, settings.protocol)

@@ -1,0 +1,153 @@
+"""What can be written under a probe of type redis. Knows no driver."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field
+
+from exporter.model import Kind, Metric
+from exporter.probes.address import Server, parse_server
+from exporter.probes.base import PoolSettings, ProbeSettings, RetryPreset, Settings
+from exporter.probes.fields import Count, Duration, SecretText, Text
+from exporter.probes.redis import info
+
+SCHEMES = ("redis", "rediss", "unix")
+DEFAULT_PORT = 6379
+LAST_DB = 2**31 - 1
+
+UP = Metric("redis_up", Kind.GAUGE, "Whether the last check reached the server: 1, or 0 when it failed.")
+
+Group = Literal["info"]
+GROUPS = {"info": info.METRICS}
+
+_NO_VERIFICATION = ("none", "cert_none")  # redis-py's word, and Celery's, in `?ssl_cert_reqs=`
+
+
+def _by_name(value: object) -> object:
+    """A list of names means the same as a mapping of names to nothing."""
+    if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
+        value = dict.fromkeys(value)
+    if not isinstance(value, dict):
+        raise ValueError("not a list of collectors, nor a mapping of them")
+    unknown = [name for name in value if name not in GROUPS]
+    if unknown:
+        raise ValueError(f"no collector {unknown[0]}; there are {', '.join(GROUPS)}")
+    return {name: {} if own is None else own for name, own in value.items()}
+
+
+class OwnSchedule(Settings):
+    """When something is read beside the check."""
+
+    interval: Annotated[Duration | None, Field(description="Time between runs; default the probe's.")] = None
+    timeout: Annotated[Duration | None, Field(description="Deadline of a run; default the probe's, at most the interval.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """What holds for a collector after defaults."""
+
+    interval_seconds: float
+    timeout_seconds: float
+
+
+class RedisSettings(ProbeSettings):
+    """A Redis or Valkey server: a `url`, or its parts, which win over the URL's and are taken literally."""
+
+    up: ClassVar[Metric] = UP
+    default_retry: ClassVar[RetryPreset] = "quick"
+
+    type: Literal["redis"]
+    url: Annotated[
+        SecretText | None,
+        Field(description="redis://user:password@host:port/db, rediss:// for TLS, unix:///path?db=0; ?protocol=2 for RESP2."),
+    ] = None
+    host: Annotated[Text | None, Field(description="Host name, address, or the path of a Unix socket.")] = None
+    port: Annotated[Count | None, Field(ge=1, le=65535, description="Port; default 6379.")] = None
+    username: Annotated[Text | None, Field(description="ACL user; default Redis' own, which is called default.")] = None
+    password: Annotated[SecretText | None, Field(description="Its password, literally.")] = None
+    db: Annotated[Count | None, Field(ge=0, le=LAST_DB, description="Number of the database; default 0.")] = None
+    pool: Annotated[PoolSettings, Field(description="Connections to the server.")] = PoolSettings()
+    collect: Annotated[
+        dict[Group, OwnSchedule],
+        BeforeValidator(_by_name, json_schema_input_type=list[Group] | dict[Group, OwnSchedule | None]),
+        Field(description="Built-in collectors: a list, or a mapping to a schedule of their own."),
+    ] = {"info": OwnSchedule()}
+
+    def declared(self) -> tuple[Metric, ...]:
+        return (self.up, *(metric for group in self.collect for metric in GROUPS[group]))
+
+    def connections(self) -> int | None:
+        return self.pool.limit
+
+    def schedule_of(self, collector: Group) -> Schedule:
+        """The schedule of a collector; a default timeout is lowered to the interval."""
+        own = self.collect[collector]
+        interval = own.interval if own.interval is not None else self.interval
+        return Schedule(interval, own.timeout if own.timeout is not None else min(self.timeout_seconds, interval))
+
+    @property
+    def server(self) -> Server:
+        """Where to connect and as whom, fields beside the URL included; `path` is the database's number.
+
+        A host that begins with `/` is a Unix socket.
+
+        Raises:
+            ValueError: the URL cannot be read, or neither a url nor a host is given; with a sentence for the user.
+        """
+        url = parse_server(self.url, SCHEMES) if self.url is not None else None
+        if url is None and self.host is None:
+            raise ValueError("needs a url or a host")
+        server = _located(url or Server("redis", "", None)).overridden(
+            host=self.host,
+            port=self.port,
+            username=self.username,
+            password=self.password,
+            path=None if self.db is None else str(self.db),
+            default_port=DEFAULT_PORT,
+        )
+        _check(server)
+        return server if server.host else replace(server, host="localhost")
+
+    @property
+    def database(self) -> int:
+        """The number of the database. Raises ValueError as `server`."""
+        return int(self.server.path or 0)
+
+    @property
+    def protocol(self) -> Literal[2, 3]:
+        """The version of RESP to begin with. Raises ValueError as `server`."""
+        return 2 if self.server.query.get("protocol") == "2" else 3
+
+    @property
+    def speaks_tls(self) -> bool:
+        """Whether TLS is spoken; by way of a Unix socket never. Raises ValueError as `server`."""
+        server = self.server
+        return not server.host.startswith("/") and (server.demands_tls or self.tls is not None)
+
+    @property
+    def tls_material(self) -> Mapping[str, object]:
+        """What the URL's query says of TLS, by the names it has under `tls:`, which wins over it. Raises ValueError as `server`."""
+        query = self.server.query
+        named = {"ca_file": "ssl_ca_certs", "cert_file": "ssl_certfile", "key_file": "ssl_keyfile"}
+        files = {ours: query[theirs] for ours, theirs in named.items() if query.get(theirs)}
+        unverified = query.get("ssl_cert_reqs", "").lower() in _NO_VERIFICATION
+        return {**files, "insecure_skip_verify": True} if unverified else files
+
+
+def _located(server: Server) -> Server:
+    """The server as redis-py reads its URL: a socket's path is its host, and `?db=` wins over a number in the path."""
+    if server.scheme == "unix":
+        if server.host or not server.path:
+            raise ValueError("not the URL of a Unix socket; write unix:///path/of/the/socket?db=0")
+        server = replace(server, host=f"/{server.path}", path="")
+    return replace(server, path=server.query.get("db", server.path.rstrip("/")))
+
+
+def _check(server: Server) -> None:
+    """Raises ValueError for a database or a protocol that is none."""
+    path = server.path
+    if path and not (path.isascii() and path.isdigit() and len(path) <= 10 and int(path) <= LAST_DB):
+        raise ValueError("the database in the url is not a number")
+    if server.query.get("protocol", "3") not in ("2", "3"):
+        raise ValueError("the protocol in the url is neither 2 nor 3")
