@@ -17,7 +17,7 @@ import pytest
 import trustme
 from aiohttp import web
 
-from exporter.demo.servers import Postgres
+from exporter.demo.servers import Postgres, RabbitMQ
 from exporter.drivers.dns import Resolver
 from exporter.model import Outcome, Reason, Run
 from exporter.probes import TYPES
@@ -57,6 +57,16 @@ CASES = {
             speaks_starttls=True,
         ),
         Case(
+            "rabbitmq",
+            lambda host, port: {"url": f"amqp://demo:{CANARY}@{host}:{port}/", "retry": "none"},
+            lambda host, port, ca: {
+                "url": f"amqps://demo:{CANARY}@{host}:{port}/",
+                "tls": {"ca_file": ca},
+                "retry": "none",
+            },
+            speaks_starttls=False,
+        ),
+        Case(
             "http",
             lambda host, port: {"url": f"http://{host}:{port}/health?token={CANARY}", "bearer_token": CANARY},
             lambda host, port, ca: {"url": f"https://{host}:{port}/health?token={CANARY}", "tls": {"ca_file": ca}},
@@ -64,6 +74,9 @@ CASES = {
         ),
     )
 }
+
+# imported before a loop runs, as the application does it in a thread: drivers read files of theirs
+PROBES: dict[str, type[Probe[Any]]] = {name: kind.load_probe() for name, kind in TYPES.items()}
 
 every_type = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 
@@ -76,7 +89,7 @@ class Checked:
         settings = kind.load_settings().model_validate(
             {"type": case.type, "interval": "10s", "timeout": f"{TIMEOUT_SECONDS:g}s", **keys}
         )
-        self.probe: Probe[Any] = kind.load_probe()("target", settings, Runtime("test", Resolver()))
+        self.probe = PROBES[case.type]("target", settings, Runtime("test", Resolver()))
         self.abandoned: list[object] = []
         tools = Tools(time.time, Random(1), Redactor(), lambda _, task: self.abandoned.append(task))
         self._runner = Runner(check_job(self.probe), tools)
@@ -102,20 +115,30 @@ async def checked(case: Case, keys: dict[str, object]) -> AsyncIterator[Checked]
     await subject.probe.aclose()
 
 
-@pytest.fixture(autouse=True)
-async def _nothing_left(postgres_server: Postgres) -> AsyncIterator[None]:
-    """After each test: no file, no socket and no task more than before, the misbehaving peer's included."""
-    async with nothing_left():
-        yield
+Real = Callable[[Case], AbstractAsyncContextManager[tuple[int, dict[str, object]]]]
+
+
+@pytest.fixture
+def real_server(postgres_server: Postgres, rabbitmq_server: RabbitMQ) -> Real:
+    """Gives the port of a real server of a type for the length of a block, and the keys that log in there."""
+    standing: dict[str, tuple[int, dict[str, object]]] = {
+        "postgres": (postgres_server.port, {"password": postgres_server.password}),
+        "rabbitmq": (rabbitmq_server.port, {"password": rabbitmq_server.password}),
+    }
+
+    @asynccontextmanager
+    async def serve(case: Case) -> AsyncIterator[tuple[int, dict[str, object]]]:
+        if case.type in standing:
+            yield standing[case.type]
+        else:
+            async with _web_server() as port:
+                yield port, {}
+
+    return serve
 
 
 @asynccontextmanager
-async def real_server(case: Case, postgres: Postgres) -> AsyncIterator[tuple[int, dict[str, object]]]:
-    """The port of a real server of the type, and the keys that log in there."""
-    if case.type == "postgres":
-        yield postgres.port, {"password": postgres.password}
-        return
-
+async def _web_server() -> AsyncIterator[int]:
     async def answer(_: web.Request) -> web.Response:
         return web.Response(text="ok")
 
@@ -125,8 +148,15 @@ async def real_server(case: Case, postgres: Postgres) -> AsyncIterator[tuple[int
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    yield runner.addresses[0][1], {}
+    yield runner.addresses[0][1]
     await runner.cleanup()
+
+
+@pytest.fixture(autouse=True)
+async def _nothing_left(real_server: Real) -> AsyncIterator[None]:
+    """After each test: no file, no socket and no task more than before, the misbehaving peer's included."""
+    async with nothing_left():
+        yield
 
 
 FAULTS: dict[str, tuple[Callable[[], AbstractAsyncContextManager[int]], Reason]] = {
@@ -140,9 +170,9 @@ FAULTS: dict[str, tuple[Callable[[], AbstractAsyncContextManager[int]], Reason]]
 
 
 @every_type
-async def test_a_real_server_is_a_success(case: Case, postgres_server: Postgres) -> None:
+async def test_a_real_server_is_a_success(case: Case, real_server: Real) -> None:
     """The faults below would prove nothing if the ordinary case did not work."""
-    async with real_server(case, postgres_server) as (port, login), checked(case, case.keys("127.0.0.1", port) | login) as subject:
+    async with real_server(case) as (port, login), checked(case, case.keys("127.0.0.1", port) | login) as subject:
         run = await subject.check()
         assert (run.outcome, run.reason, run.message) == (Outcome.SUCCESS, None, None)
         assert run.reading is not None
@@ -239,9 +269,9 @@ async def test_a_lookup_that_hangs_is_dns_at_the_deadline(case: Case, monkeypatc
 
 
 @every_type
-async def test_a_half_open_connection_heals_with_the_next_check(case: Case, postgres_server: Postgres) -> None:
+async def test_a_half_open_connection_heals_with_the_next_check(case: Case, real_server: Real) -> None:
     """The old connection is silent for good, new ones work: a kept one must not be trusted after a timeout."""
-    async with real_server(case, postgres_server) as (port, login), Proxy(port) as proxy:
+    async with real_server(case) as (port, login), Proxy(port) as proxy:
         async with checked(case, case.keys("127.0.0.1", proxy.port) | login) as subject:
             assert (await subject.check()).outcome is Outcome.SUCCESS
             proxy.half_open()
@@ -250,9 +280,9 @@ async def test_a_half_open_connection_heals_with_the_next_check(case: Case, post
 
 
 @every_type
-async def test_a_path_that_stalls_and_flows_again_heals(case: Case, postgres_server: Postgres) -> None:
+async def test_a_path_that_stalls_and_flows_again_heals(case: Case, real_server: Real) -> None:
     """As after a failing switch: timeout while it lasts, right again at once."""
-    async with real_server(case, postgres_server) as (port, login), Proxy(port) as proxy:
+    async with real_server(case) as (port, login), Proxy(port) as proxy:
         async with checked(case, case.keys("127.0.0.1", proxy.port) | login) as subject:
             assert (await subject.check()).outcome is Outcome.SUCCESS
             proxy.stall()
@@ -263,9 +293,9 @@ async def test_a_path_that_stalls_and_flows_again_heals(case: Case, postgres_ser
 
 
 @every_type
-async def test_a_connection_reset_between_two_checks_costs_nothing(case: Case, postgres_server: Postgres) -> None:
+async def test_a_connection_reset_between_two_checks_costs_nothing(case: Case, real_server: Real) -> None:
     """A kept connection that died while idle is seen to be dead and made anew."""
-    async with real_server(case, postgres_server) as (port, login), Proxy(port) as proxy:
+    async with real_server(case) as (port, login), Proxy(port) as proxy:
         async with checked(case, case.keys("127.0.0.1", proxy.port) | login) as subject:
             assert (await subject.check()).outcome is Outcome.SUCCESS
             proxy.reset()
