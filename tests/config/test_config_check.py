@@ -176,7 +176,7 @@ probes:
         "c.yaml:13:23: probes.db.depends_on[1]: no such probe; there are app, cache, db",
         "c.yaml:18:11: probes.db.queries.executed.metrics.trades: a counter's name ends in _total",
         "c.yaml:18:64: probes.db.queries.executed.metrics.trades.lables: unknown key; did you mean `labels`?",
-        "c.yaml:20:11: probes.app.type: unknown type; one of postgres, http; did you mean `http`?",
+        "c.yaml:20:11: probes.app.type: unknown type; one of postgres, rabbitmq, http; did you mean `http`?",
         "c.yaml:21:15: probes.app.interval: not a duration; write it with a unit, such as 500ms, 15s or 1m30s",
         "c.yaml:22:18: probes.app.depends_on[0]: depends on itself in a circle: app → db → app",
         "c.yaml:23:15: probes.app.aliases[0]: the name is taken by the probe at c.yaml:5:3",
@@ -184,7 +184,7 @@ probes:
             "c.yaml:23:19: probes.app.aliases[1]: not a name; a name starts with a letter or digit"
             " and holds at most 63 letters, digits, `_`, `.`, `-`"
         ),
-        "c.yaml:24:3: probes.cache: not a mapping; write `type:` (one of postgres, http) and the probe's keys below it",
+        "c.yaml:24:3: probes.cache: not a mapping; write `type:` (one of postgres, rabbitmq, http) and the probe's keys below it",
     ]
 
 

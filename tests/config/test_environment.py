@@ -57,6 +57,13 @@ def later_types(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(TYPES, name, ProbeType(f"later_types:{settings}", f"later_types:{settings}"))
 
 
+@pytest.fixture
+def earlier_types(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table of probe types as it was before these were built."""
+    for name in ("redis", "rabbitmq", "celery"):
+        monkeypatch.delitem(TYPES, name, raising=False)
+
+
 def problems(**environ: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         load(None, environ)
@@ -112,6 +119,7 @@ def test_variable_stands_for_the_place(environ: dict[str, str], told: list[str])
     assert problems(**environ) == told
 
 
+@pytest.mark.usefixtures("earlier_types")
 def test_nothing_set_says_what_to_set() -> None:
     """The first thing that anybody sees who just runs it."""
     assert problems() == [
@@ -120,6 +128,7 @@ def test_nothing_set_says_what_to_set() -> None:
     assert problems(DATABASE_URL="") == problems()
 
 
+@pytest.mark.usefixtures("earlier_types")
 def test_variable_of_a_type_that_is_not_there_yet_is_a_warning() -> None:
     """The application's environment has it anyway; the database is probed all the same."""
     configuration = load(None, {"DATABASE_URL": URL, "REDIS_URL": "redis://h", "CELERY_BROKER_URL": "redis://h"})
@@ -130,6 +139,7 @@ def test_variable_of_a_type_that_is_not_there_yet_is_a_warning() -> None:
     )
 
 
+@pytest.mark.usefixtures("earlier_types")
 def test_only_variables_of_later_types_is_an_error() -> None:
     """A process that probes nothing would look alive and say nothing."""
     assert problems(REDIS_URL="redis://h")[0] == "REDIS_URL: type redis is not built in yet"
