@@ -10,6 +10,7 @@ NOBODY = User("nobody", "nobody", configure="^$", write="^$", read="^$")
 OURSELVES = User("ourselves", "ourselves", configure=r"^exporter\.", write=r"^(exporter\.|amq\.default$)", read=r"^exporter\.")
 HOMELESS = User("homeless", "homeless", vhost=None)
 OTHER_VHOST = "other/place"
+NEIGHBOUR = User("neighbour", "neighbour", vhost=OTHER_VHOST)
 QUEUE = "orders"
 
 
@@ -18,7 +19,7 @@ def furniture(authority: trustme.CA) -> dict[str, object]:
     issued = authority.issue_cert(HOST, "localhost")
     chain = b"".join(part.bytes() for part in issued.cert_chain_pems)
     return {
-        "users": (NOBODY, OURSELVES, HOMELESS),
+        "users": (NOBODY, OURSELVES, HOMELESS, NEIGHBOUR),
         "vhosts": (OTHER_VHOST,),
         "queues": (Queue(QUEUE),),
         "certificate": Certificate(chain, issued.private_key_pem.bytes()),
