@@ -21,6 +21,8 @@ LATER = ("pg_stat_bgwriter_",)  # the README says that this collector is still t
 LEAST: dict[str, dict[str, object]] = {
     "postgres": {"url": "postgresql://localhost/x"},
     "redis": {"url": "redis://localhost"},
+    "rabbitmq": {"url": "amqp://localhost/"},
+    "celery": {"broker_url": "amqp://localhost/"},
     "http": {"url": "http://localhost/"},
 }
 

@@ -29,5 +29,7 @@ def _load(place: str) -> Any:
 TYPES: dict[str, ProbeType] = {
     "postgres": ProbeType("exporter.probes.postgres.settings:PostgresSettings", "exporter.probes.postgres.probe:PostgresProbe"),
     "redis": ProbeType("exporter.probes.redis.settings:RedisSettings", "exporter.probes.redis.probe:RedisProbe"),
+    "rabbitmq": ProbeType("exporter.probes.rabbitmq.settings:RabbitmqSettings", "exporter.probes.rabbitmq.probe:RabbitmqProbe"),
+    "celery": ProbeType("exporter.probes.celery.settings:CelerySettings", "exporter.probes.celery.probe:CeleryProbe"),
     "http": ProbeType("exporter.probes.http.settings:HttpSettings", "exporter.probes.http.probe:HttpProbe"),
 }

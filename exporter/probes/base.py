@@ -118,6 +118,10 @@ class ProbeSettings(Settings):
         """
         return None
 
+    def rests_on(self, other: "ProbeSettings") -> bool:
+        """Whether the target lives on the other probe's server, so that it depends on it without being told."""
+        return False
+
     def connections(self) -> int | None:
         """The most connections the probe holds to its target, None where it keeps none."""
         return None

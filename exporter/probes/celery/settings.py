@@ -1,0 +1,139 @@
+"""What can be written under a probe of type celery. Knows no driver, and no Celery."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from exporter.model import Metric
+from exporter.probes.address import Server, parse_server
+from exporter.probes.base import ProbeSettings
+from exporter.probes.celery.metrics import DECLARED, UP
+from exporter.probes.fields import Count, Flag, SecretText, Text
+from exporter.secret import Secret
+
+RABBITMQ, REDIS = "rabbitmq", "redis"
+"""Both kinds of broker, by the names of their own probe types."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Scheme:
+    broker: str
+    port: int
+
+
+_SCHEMES = {
+    "amqp": _Scheme(RABBITMQ, 5672),
+    "amqps": _Scheme(RABBITMQ, 5671),
+    "pyamqp": _Scheme(RABBITMQ, 5672),  # kombu's name for the same
+    "redis": _Scheme(REDIS, 6379),
+    "rediss": _Scheme(REDIS, 6379),
+    "unix": _Scheme(REDIS, 0),
+}
+_SOCKETS = ("redis+socket://", "unix://")  # kombu's and redis-py's way to write a Unix socket
+_NO_VERIFICATION = ("none", "cert_none")  # redis-py's word, and Celery's
+MOST_CONNECTIONS = 4
+"""The check's, the queues', and the listener's two: one that hears and never speaks, one that speaks."""
+
+
+class CelerySettings(ProbeSettings):
+    """The workers of a Celery application, found by way of its broker."""
+
+    up: ClassVar[Metric] = UP
+
+    type: Literal["celery"]
+    broker_url: Annotated[
+        SecretText, Field(description="The broker_url of the application: amqp://, amqps://, redis://, rediss://, redis+socket://.")
+    ]
+    queues: Annotated[tuple[Text, ...], Field(description="Queues whose length is read.")] = ("celery",)
+    workers: Annotated[tuple[Text, ...], Field(description="Node names (name@host) that must all be up.")] = ()
+    min_workers: Annotated[Count, Field(ge=0, description="Workers that must be up, where none is named.")] = 1
+    enable_task_events: Annotated[
+        Flag, Field(description="Has workers send task events, by remote control, until they are restarted.")
+    ] = False
+    inferred: Annotated[Flag, Field(description="The broker was not named but guessed, and is doubted when no worker is seen.")] = (
+        False
+    )
+
+    def declared(self) -> tuple[Metric, ...]:
+        return DECLARED
+
+    def connections(self) -> int | None:
+        return MOST_CONNECTIONS
+
+    @property
+    def server(self) -> Server:
+        """Where the broker is. `path` is the virtual host, `/` by default, or the number of Redis' database; a Unix socket is
+        the host.
+
+        Raises:
+            ValueError: the URL cannot be read; with a sentence for the user.
+        """
+        text = self.broker_url.reveal().strip()
+        if ";" in text:
+            raise ValueError("names several brokers; name one, and make a probe for each")
+        if text.startswith(_SOCKETS):
+            return _socket(self.broker_url)
+        server = parse_server(self.broker_url, tuple(_SCHEMES))
+        server = replace(server, host=server.host or "localhost", port=server.port or _SCHEMES[server.scheme].port)
+        if _SCHEMES[server.scheme].broker == RABBITMQ:
+            return replace(server, path=server.path or "/")
+        return replace(server, path=_database(server.path or server.query.get("virtual_host", "")))
+
+    @property
+    def broker(self) -> str:
+        """The kind of broker.
+
+        Raises:
+            ValueError: as `server`.
+        """
+        return _SCHEMES[self.server.scheme].broker
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether TLS is spoken; by way of a Unix socket never. Raises ValueError as `server`."""
+        server = self.server
+        return server.scheme != "unix" and (server.demands_tls or self.tls is not None)
+
+    @property
+    def tls_material(self) -> Mapping[str, object]:
+        """What the URL's query says of TLS, as Celery wants it there for rediss://, by the names it has under `tls:`.
+
+        Raises:
+            ValueError: as `server`.
+        """
+        query = self.server.query
+        named = {"ca_file": "ssl_ca_certs", "cert_file": "ssl_certfile", "key_file": "ssl_keyfile"}
+        files: dict[str, object] = {ours: query[theirs] for ours, theirs in named.items() if query.get(theirs)}
+        unverified = query.get("ssl_cert_reqs", "").lower() in _NO_VERIFICATION
+        return {**files, "insecure_skip_verify": True} if unverified else files
+
+    def rests_on(self, other: ProbeSettings) -> bool:
+        """The broker may be the server that another probe looks at: RabbitMQ's virtual host there, or Redis with any database."""
+        theirs = other.server if other.type == self.broker else None
+        if theirs is None:
+            return False
+        ours = self.server
+        here = (ours.host.lower(), ours.port) == (theirs.host.lower(), theirs.port)
+        near = ours.is_loopback and theirs.is_loopback and ours.port == theirs.port and not ours.host.startswith("/")
+        return (here or near) and (self.broker == REDIS or ours.path == (theirs.path or "/"))
+
+
+def _socket(url: Secret) -> Server:
+    parsed = parse_server(url, ("redis", "unix"))
+    path = f"/{parsed.path}"
+    database = parsed.query.get("virtual_host", parsed.query.get("db", ""))
+    return replace(parsed, scheme="unix", host=path, port=None, path=_database(database.removeprefix("/")))
+
+
+def _database(text: str) -> str:
+    """The number of a Redis database, `0` where none is written.
+
+    Raises:
+        ValueError: it is not a number; with a sentence for the user.
+    """
+    text = text.strip("/") or "0"
+    if not (text.isascii() and text.isdigit() and len(text) <= 6):
+        raise ValueError("the database is not a number; write it such as redis://host:6379/0")
+    return str(int(text))

@@ -1,0 +1,164 @@
+"""Which workers there are and whether they live, from pings and heartbeats. Pure: moments are passed in, monotonic seconds.
+
+A worker is down when it said goodbye, or when what it owes us has not come: an answer to a ping, and, where we can hear, its
+heartbeat. While we are deaf a missing heartbeat means nothing, and one missing answer is not believed.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from exporter.probes.celery.protocol import Sign, WorkerEvent
+
+DEFAULT_FREQ_SECONDS = 2.0  # celery/worker/heartbeat.py
+SILENT_BEATS = 3
+SHORTEST_SILENCE_SECONDS = 6.0
+EVENTS_LATE_SECONDS = 5.0
+"""How long after a heartbeat told of an accepted task its event may still come: workers send them in batches."""
+FORGET_SECONDS = 3600.0
+MOST_WORKERS = 200
+
+
+@dataclass(slots=True)
+class _Worker:
+    """What is known of one; mutable. Moments are None while it has not happened."""
+
+    up: bool = False
+    said_goodbye: bool = False
+    beat: float | None = None
+    answered: float | None = None
+    missed: int = 0
+    freq_seconds: float = DEFAULT_FREQ_SECONDS
+    seen: float = 0.0
+    queues: tuple[str, ...] | None = None
+    processed: int | None = None
+    accepted_unheard: float | None = None
+    task_events: bool | None = None
+
+    @property
+    def silence_seconds(self) -> float:
+        """How long it may be silent."""
+        return max(SILENT_BEATS * self.freq_seconds, SHORTEST_SILENCE_SECONDS)
+
+
+class Workers:
+    """All workers of one probe; mutable. `configured` ones are never forgotten, and are down until they are seen."""
+
+    def __init__(self, configured: Iterable[str] = ()) -> None:
+        self.configured = tuple(dict.fromkeys(configured))
+        self._workers = {name: _Worker() for name in self.configured}
+
+    # --- what is heard --------------------------------------------------------------------------------------------------
+
+    def heard(self, event: WorkerEvent, now: float) -> bool:
+        """Takes in a worker's own event; returns whether it has just appeared, so that there is something to ask it."""
+        appeared = event.sign is Sign.ONLINE or event.hostname not in self._workers
+        worker = self._known(event.hostname, now)
+        if event.sign is Sign.OFFLINE:
+            worker.said_goodbye, worker.up = True, False
+            return False
+        worker.beat, worker.said_goodbye, worker.up = now, False, True
+        if event.freq_seconds is not None and event.freq_seconds > 0:
+            worker.freq_seconds = event.freq_seconds
+        if event.sign is Sign.ONLINE:
+            worker.queues = worker.processed = worker.accepted_unheard = None
+            worker.missed = 0
+        self._note_processed(worker, event.processed, now)
+        return appeared
+
+    def heard_task(self, hostname: str, now: float) -> None:
+        """A worker told of a task: it lives, and its task events are on."""
+        worker = self._known(hostname, now)
+        worker.beat, worker.said_goodbye, worker.up = now, False, True
+        worker.task_events, worker.accepted_unheard = True, None
+
+    def asked(self, names: Iterable[str], answered: Iterable[str], now: float) -> None:
+        """Takes in who answered a command; those of `names` that did not had time enough to."""
+        answers = set(answered)
+        for name in answers:
+            worker = self._known(name, now)
+            worker.answered, worker.missed, worker.said_goodbye, worker.up = now, 0, False, True
+        for name in set(names) - answers:
+            if name in self._workers:
+                self._workers[name].missed += 1
+
+    def consumes(self, hostname: str, queues: tuple[str, ...], now: float) -> None:
+        """The queues that a worker says it consumes."""
+        self._known(hostname, now).queues = queues
+
+    # --- what follows ---------------------------------------------------------------------------------------------------
+
+    def lives(self, now: float, hearing_since: float | None) -> Mapping[str, bool]:
+        """Whether each lives, by name. `hearing_since` is since when events have been heard without a gap, None while deaf."""
+        self._forget(now)
+        for worker in self._workers.values():
+            worker.up = _lives(worker, now, hearing_since)
+        return {name: worker.up for name, worker in sorted(self._workers.items())}
+
+    def awaited(self) -> frozenset[str]:
+        """Those that are expected to answer a ping."""
+        return frozenset((*self.configured, *(name for name, worker in self._workers.items() if worker.up)))
+
+    def gone_silent(self, now: float) -> bool:
+        """Whether the heartbeat of one that lives has stopped, and it has answered nothing since: a reason to look at once."""
+        return any(worker.up and worker.missed == 0 and _silent(worker, now) for worker in self._workers.values())
+
+    def queue_of(self, hostname: str) -> str | None:
+        """The queue that a task of this worker came from, where it consumes one alone."""
+        worker = self._workers.get(hostname)
+        return worker.queues[0] if worker is not None and worker.queues is not None and len(worker.queues) == 1 else None
+
+    def unheard(self, now: float) -> Mapping[str, bool]:
+        """The living ones of which no task event is known to come: True where they accept tasks without telling, so it is off."""
+        return {
+            name: worker.task_events is False or _accepts_silently(worker, now)
+            for name, worker in sorted(self._workers.items())
+            if worker.up and (worker.task_events is not True or _accepts_silently(worker, now))
+        }
+
+    # --- within ---------------------------------------------------------------------------------------------------------
+
+    def _known(self, name: str, now: float) -> _Worker:
+        worker = self._workers.setdefault(name, _Worker())
+        worker.seen = now
+        return worker
+
+    def _note_processed(self, worker: _Worker, processed: int | None, now: float) -> None:
+        """`processed` counts accepted tasks, with task events on or off (celery/worker/heartbeat.py, all_total_count)."""
+        if processed is None:
+            return
+        if worker.processed is not None and processed > worker.processed and worker.accepted_unheard is None:
+            worker.accepted_unheard = now
+        worker.processed = processed
+
+    def _forget(self, now: float) -> None:
+        for name, worker in list(self._workers.items()):
+            if name not in self.configured and not worker.up and now - worker.seen > FORGET_SECONDS:
+                del self._workers[name]
+        surplus = len(self._workers) - MOST_WORKERS
+        if surplus > 0:
+            others = [name for name in self._workers if name not in self.configured]
+            for name in sorted(others, key=lambda name: (self._workers[name].up, self._workers[name].seen))[:surplus]:
+                del self._workers[name]
+
+
+def _silent(worker: _Worker, now: float) -> bool:
+    if worker.beat is None or now - worker.beat <= worker.silence_seconds:
+        return False
+    return worker.answered is None or worker.answered <= worker.beat + worker.silence_seconds
+
+
+def _lives(worker: _Worker, now: float, hearing_since: float | None) -> bool:
+    if worker.said_goodbye:
+        return False
+    if worker.beat is not None and now - worker.beat <= worker.silence_seconds:
+        return True
+    if worker.answered is not None and worker.missed == 0:
+        return True
+    would_be_heard = hearing_since is not None and now - hearing_since > worker.silence_seconds
+    if worker.answered is None:  # remote control may be off there: its heartbeat is all there is
+        return worker.up and not would_be_heard
+    return worker.missed < (1 if would_be_heard and worker.beat is not None else 2)
+
+
+def _accepts_silently(worker: _Worker, now: float) -> bool:
+    return worker.accepted_unheard is not None and now - worker.accepted_unheard > EVENTS_LATE_SECONDS
