@@ -60,6 +60,8 @@ _BY_ERRNO = {
 STUMBLES = (exceptions.InvalidResponse, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What redis-py's parsers raise on replies that are well framed but nonsense inside."""
 
+_PACKAGE = Path(exceptions.__file__).parent
+
 _CODE = re.compile(r"([A-Z][A-Z0-9]{1,30})(?: (.*))?", re.DOTALL)
 _BACKTICKED = re.compile(r"`[^`]*`")  # how Redis 5 quotes the arguments it repeats
 _BEYOND = re.compile(r",? (with args beginning with|otherwise the HELLO).*", re.DOTALL)  # our arguments; a lesson in HELLO
@@ -123,11 +125,11 @@ def _lost(error: BaseException, where: str) -> ProbeError:
 
 
 def _raised_by_redis(error: BaseException) -> bool:
-    """Whether it comes from inside redis-py: the same exception raised by us is our own bug."""
+    """Whether it came through redis-py: the same exception raised by us is our own bug."""
     if isinstance(error, exceptions.RedisError):
         return True
-    frames = list(traceback.walk_tb(error.__traceback__))
-    return bool(frames) and {"redis", "site-packages"} <= set(Path(frames[-1][0].f_code.co_filename).parts)
+    files = {frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)}
+    return any(Path(file).is_relative_to(_PACKAGE) for file in files)
 
 
 def _of_the_system(error: BaseException, where: str) -> ProbeError | None:

@@ -142,6 +142,8 @@ class Session:
 
     async def _ask(self, commands: Sequence[Command], wheres: Sequence[str]) -> tuple[Answer, ...]:
         with phase.waiting(wheres[0]), translated(wheres[0]):
+            if not self._line.is_open:
+                raise ConnectionResetError
             if self._answers and self._line.answers != self._answers:
                 raise ProbeError(Reason.PROTOCOL, f"{wheres[0]}: the server answered more than was asked")
             await self._send(commands)
