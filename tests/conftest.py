@@ -7,9 +7,11 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import pytest
+import trustme
 from blockbuster import blockbuster_ctx
 
 from exporter.demo.servers import CeleryWorker, Postgres, Program, RabbitMQ, Redis
+from tests.brokers import furniture
 from tests.servers import execute, start_postgres, start_rabbitmq, start_redis, started
 
 P = TypeVar("P", bound=Program)
@@ -53,9 +55,18 @@ def redis_server() -> Iterator[Redis]:
 
 
 @pytest.fixture(scope="session")
-def rabbitmq_server() -> Iterator[RabbitMQ]:
-    """This worker's node, for tests that leave it running, and name what they declare as nobody else does."""
-    server = start_rabbitmq()
+def broker_authority() -> trustme.CA:
+    """Who has signed the certificate of this worker's RabbitMQ."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server(broker_authority: trustme.CA) -> Iterator[RabbitMQ]:
+    """This worker's node, for tests that leave it running, and name what they declare as nobody else does.
+
+    It has what stands in `tests.brokers`.
+    """
+    server = start_rabbitmq(**furniture(broker_authority))
     yield server
     server.close()
 

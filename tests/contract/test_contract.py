@@ -17,7 +17,7 @@ import pytest
 import trustme
 from aiohttp import web
 
-from exporter.demo.servers import Postgres, Redis
+from exporter.demo.servers import Postgres, RabbitMQ, Redis
 from exporter.drivers.dns import Resolver
 from exporter.model import Outcome, Reason, Run
 from exporter.probes import TYPES
@@ -63,6 +63,16 @@ CASES = {
             speaks_starttls=False,
         ),
         Case(
+            "rabbitmq",
+            lambda host, port: {"url": f"amqp://demo:{CANARY}@{host}:{port}/", "retry": "none"},
+            lambda host, port, ca: {
+                "url": f"amqps://demo:{CANARY}@{host}:{port}/",
+                "tls": {"ca_file": ca},
+                "retry": "none",
+            },
+            speaks_starttls=False,
+        ),
+        Case(
             "http",
             lambda host, port: {"url": f"http://{host}:{port}/health?token={CANARY}", "bearer_token": CANARY},
             lambda host, port, ca: {"url": f"https://{host}:{port}/health?token={CANARY}", "tls": {"ca_file": ca}},
@@ -70,6 +80,9 @@ CASES = {
         ),
     )
 }
+
+# imported before a loop runs, as the application does it in a thread: drivers read files of theirs
+PROBES: dict[str, type[Probe[Any]]] = {name: kind.load_probe() for name, kind in TYPES.items()}
 
 every_type = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 
@@ -82,7 +95,7 @@ class Checked:
         settings = kind.load_settings().model_validate(
             {"type": case.type, "interval": "10s", "timeout": f"{TIMEOUT_SECONDS:g}s", **keys}
         )
-        self.probe: Probe[Any] = kind.load_probe()("target", settings, Runtime("test", Resolver()))
+        self.probe = PROBES[case.type]("target", settings, Runtime("test", Resolver()))
         self.abandoned: list[object] = []
         tools = Tools(time.time, Random(1), Redactor(), lambda _, task: self.abandoned.append(task))
         self._runner = Runner(check_job(self.probe), tools)
@@ -112,11 +125,12 @@ Real = Callable[[Case], AbstractAsyncContextManager[tuple[int, dict[str, object]
 
 
 @pytest.fixture
-def real_server(postgres_server: Postgres, redis_server: Redis) -> Real:
+def real_server(postgres_server: Postgres, redis_server: Redis, rabbitmq_server: RabbitMQ) -> Real:
     """Gives the port of a real server of a type for the length of a block, and the keys that log in there."""
     standing: dict[str, tuple[int, dict[str, object]]] = {
         "postgres": (postgres_server.port, {"password": postgres_server.password}),
         "redis": (redis_server.port, {"password": redis_server.password}),
+        "rabbitmq": (rabbitmq_server.port, {"password": rabbitmq_server.password}),
     }
 
     @asynccontextmanager

@@ -179,12 +179,12 @@ class Channel:
         durable: bool = False,
         exclusive: bool = False,
         auto_delete: bool = False,
-        arguments: FieldTable | None = None,
+        arguments: Mapping[str, FieldValue] | None = None,
     ) -> str:
         """Makes the queue if it is not there; its name, which the broker chooses when `name` is empty."""
         with self._doing(f"declare queue {name}"):
             answer = await self._channel.queue_declare(
-                name, durable=durable, exclusive=exclusive, auto_delete=auto_delete, arguments=arguments
+                name, durable=durable, exclusive=exclusive, auto_delete=auto_delete, arguments=dict(arguments or {})
             )
         return answer.queue or name
 

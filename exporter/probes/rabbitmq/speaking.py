@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from collections.abc import Mapping
 
 from exporter.drivers.amqp import Blocked, Channel, Message, Outgoing, Session
 from exporter.errors import ProbeError
@@ -11,7 +12,7 @@ from exporter.probes.rabbitmq.passive import Looker
 MESSAGE_SECONDS = 10.0
 """How long a message of ours may lie in its queue: what an alarm held up is of no use later."""
 # a virtual host can make queues quorum queues by default, which are never exclusive
-_QUEUE = {"x-queue-type": "classic", "x-max-length": 10}
+_ARGUMENTS: Mapping[str, str | int] = {"x-queue-type": "classic", "x-max-length": 10}
 
 
 class Speaker:
@@ -62,7 +63,7 @@ class Speaker:
 
     async def _open(self) -> Channel:
         channel = await self.session.channel(confirms=True)
-        await channel.declare_queue(self._queue, exclusive=True, auto_delete=True, arguments=_QUEUE)
+        await channel.declare_queue(self._queue, exclusive=True, auto_delete=True, arguments=_ARGUMENTS)
         await channel.consume(self._queue, self._receive)
         return channel
 

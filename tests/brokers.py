@@ -1,0 +1,26 @@
+"""What this worker's RabbitMQ is furnished with, beside its administrator: users of few rights, a vhost, a queue, TLS."""
+
+import trustme
+
+from exporter.demo.servers import HOST, Certificate
+from exporter.demo.servers.rabbitmq import Queue, User
+
+# name and password are the same: it is for tests alone
+NOBODY = User("nobody", "nobody", configure="^$", write="^$", read="^$")
+OURSELVES = User("ourselves", "ourselves", configure=r"^exporter\.", write=r"^(exporter\.|amq\.default$)", read=r"^exporter\.")
+HOMELESS = User("homeless", "homeless", vhost=None)
+OTHER_VHOST = "other/place"
+NEIGHBOUR = User("neighbour", "neighbour", vhost=OTHER_VHOST)
+QUEUE = "orders"
+
+
+def furniture(authority: trustme.CA) -> dict[str, object]:
+    """Options of `RabbitMQ`."""
+    issued = authority.issue_cert(HOST, "localhost")
+    chain = b"".join(part.bytes() for part in issued.cert_chain_pems)
+    return {
+        "users": (NOBODY, OURSELVES, HOMELESS, NEIGHBOUR),
+        "vhosts": (OTHER_VHOST,),
+        "queues": (Queue(QUEUE),),
+        "certificate": Certificate(chain, issued.private_key_pem.bytes()),
+    }
