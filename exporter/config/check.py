@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from pydantic import BaseModel
 
+from exporter.config.attribution import with_dependencies
 from exporter.config.configuration import Configuration, Log, Web
 from exporter.config.document import Entry, MappingNode, Node, ScalarNode, as_python, below
 from exporter.config.expand import Sources, expand
@@ -160,11 +161,11 @@ def _model(section: Section, findings: Findings) -> type[ProbeSettings] | None:
 def _configuration(
     top: TopSettings, probes: list[WrittenProbe], source: str, sources: Sources, files: Mapping[str, tuple[str, ...]]
 ) -> Configuration:
-    settings = {probe.name: _lowered(probe) for probe in probes if probe.settings}
+    settings = {probe.name: lowered for probe in probes if (lowered := _lowered(probe)) is not None}
     token = top.web.token or None
     return Configuration(
         source=source,
-        probes={name: probe for name, probe in settings.items() if probe},
+        probes=with_dependencies(settings),
         listen=top.listen,
         instance=top.instance,
         labels=top.labels,

@@ -83,9 +83,8 @@ def _inferred_celery(values: Mapping[str, str | None]) -> dict[str, Node]:
     for row in (row for broker in _BROKERS for row in _ROWS if row.variable == broker and row.type in TYPES):
         value = values[row.variable]
         if value:
-            parents = (row.probe,)
-            celery = _mapping(row.variable, {"type": "celery", "broker_url": value, "critical": "false", "depends_on": parents})
-            return {"celery": celery}
+            celery: dict[str, str | tuple[str, ...]] = {"type": "celery", "broker_url": value, "inferred": "true"}
+            return {"celery": _mapping(row.variable, {**celery, "critical": "false", "depends_on": (row.probe,)})}
     return {}
 
 

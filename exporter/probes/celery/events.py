@@ -57,10 +57,10 @@ class Tasks:
         task = self._task(event)
         queue = task.queue or queue_of(event.hostname) or UNKNOWN
         name = self._names.of(task.name or UNKNOWN)
-        self._counts.add(name, event.state, self._queues.of(queue))
+        self._counts.add(name, event.state.value, self._queues.of(queue))
         seconds = _duration(event, task)
         if seconds is not None:
-            self._durations.observe(seconds, name, event.state)
+            self._durations.observe(seconds, name, event.state.value)
         if event.state is State.STARTED:
             task.started, task.hostname = event.timestamp, event.hostname
         elif event.state in _ENDS:

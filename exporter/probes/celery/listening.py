@@ -49,7 +49,6 @@ class Listening:
         self._enable_task_events = enable_task_events
         self._now = asyncio.get_running_loop().time
         self._caught_up = False
-        self._strangers: set[str] = set()
         self._news = asyncio.Event()
         self._asked = self._now()
 
@@ -104,10 +103,9 @@ class Listening:
             if self._caught_up and event.state is not State.SENT:  # that one is sent by the task's caller
                 self._workers.heard_task(event.hostname, self._now())
         elif self._caught_up:
-            if self._workers.heard(event, self._now()):
-                self._strangers.add(event.hostname)
-                self._news.set()
+            self._workers.heard(event, self._now())
             if event.sign is not Sign.HEARTBEAT:
+                self._news.set()
                 self._wake()
 
     # --- speaking -------------------------------------------------------------------------------------------------------
@@ -117,8 +115,8 @@ class Listening:
         while True:
             number += 1
             await self._unless_blocked(line.send_nonce(f"{self._token}:{number}"))
-            if self._strangers:
-                strangers, self._strangers = self._strangers, set()
+            strangers = self._workers.strangers()
+            if strangers:
                 await self._unless_blocked(self._ask(line, strangers))
             elif self._now() - self._asked >= ASK_AGAIN_SECONDS:
                 await self._unless_blocked(self._ask(line, None))

@@ -1,7 +1,7 @@
 """What can be written under a probe of type celery. Knows no driver, and no Celery."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -17,20 +17,10 @@ RABBITMQ, REDIS = "rabbitmq", "redis"
 """Both kinds of broker, by the names of their own probe types."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Scheme:
-    broker: str
-    port: int
-
-
-_SCHEMES = {
-    "amqp": _Scheme(RABBITMQ, 5672),
-    "amqps": _Scheme(RABBITMQ, 5671),
-    "pyamqp": _Scheme(RABBITMQ, 5672),  # kombu's name for the same
-    "redis": _Scheme(REDIS, 6379),
-    "rediss": _Scheme(REDIS, 6379),
-    "unix": _Scheme(REDIS, 0),
-}
+_KOMBU_AMQP = "pyamqp"  # kombu's name for amqp
+_AMQP = ("amqp", "amqps", _KOMBU_AMQP)
+_REDIS = ("redis", "rediss")
+_AMQP_PORT, _AMQPS_PORT, _REDIS_PORT = 5672, 5671, 6379
 _SOCKETS = ("redis+socket://", "unix://")  # kombu's and redis-py's way to write a Unix socket
 _NO_VERIFICATION = ("none", "cert_none")  # redis-py's word, and Celery's
 MOST_CONNECTIONS = 4
@@ -46,6 +36,8 @@ class CelerySettings(ProbeSettings):
     broker_url: Annotated[
         SecretText, Field(description="The broker_url of the application: amqp://, amqps://, redis://, rediss://, redis+socket://.")
     ]
+    username: Annotated[Text | None, Field(description="Login, instead of the URL's.")] = None
+    password: Annotated[SecretText | None, Field(description="Its password, literally, instead of the URL's.")] = None
     queues: Annotated[tuple[Text, ...], Field(description="Queues whose length is read.")] = ("celery",)
     workers: Annotated[tuple[Text, ...], Field(description="Node names (name@host) that must all be up.")] = ()
     min_workers: Annotated[Count, Field(ge=0, description="Workers that must be up, where none is named.")] = 1
@@ -73,13 +65,22 @@ class CelerySettings(ProbeSettings):
         text = self.broker_url.reveal().strip()
         if ";" in text:
             raise ValueError("names several brokers; name one, and make a probe for each")
-        if text.startswith(_SOCKETS):
-            return _socket(self.broker_url)
-        server = parse_server(self.broker_url, tuple(_SCHEMES))
-        server = replace(server, host=server.host or "localhost", port=server.port or _SCHEMES[server.scheme].port)
-        if _SCHEMES[server.scheme].broker == RABBITMQ:
-            return replace(server, path=server.path or "/")
+        server = _socket(self.broker_url) if text.startswith(_SOCKETS) else parse_server(self.broker_url, (*_AMQP, *_REDIS))
+        server = replace(
+            server,
+            host=server.host or "localhost",
+            username=server.username if self.username is None else self.username,
+            password=server.password if self.password is None else self.password,
+        )
+        if server.scheme in _AMQP:
+            return self._amqp(replace(server, scheme="amqp" if server.scheme == _KOMBU_AMQP else server.scheme))
+        if server.scheme in _REDIS:
+            server = replace(server, port=server.port or _REDIS_PORT)
         return replace(server, path=_database(server.path or server.query.get("virtual_host", "")))
+
+    def _amqp(self, server: Server) -> Server:
+        default_port = _AMQPS_PORT if server.demands_tls or self.tls is not None else _AMQP_PORT
+        return replace(server, port=server.port or default_port, path=server.path or "/")
 
     @property
     def broker(self) -> str:
@@ -88,7 +89,7 @@ class CelerySettings(ProbeSettings):
         Raises:
             ValueError: as `server`.
         """
-        return _SCHEMES[self.server.scheme].broker
+        return RABBITMQ if self.server.scheme in _AMQP else REDIS
 
     @property
     def encrypted(self) -> bool:
@@ -122,9 +123,8 @@ class CelerySettings(ProbeSettings):
 
 def _socket(url: Secret) -> Server:
     parsed = parse_server(url, ("redis", "unix"))
-    path = f"/{parsed.path}"
-    database = parsed.query.get("virtual_host", parsed.query.get("db", ""))
-    return replace(parsed, scheme="unix", host=path, port=None, path=_database(database.removeprefix("/")))
+    database = parsed.query.get("virtual_host") or parsed.query.get("db", "")
+    return replace(parsed, scheme="unix", host=f"/{parsed.path}", port=None, path=database)
 
 
 def _database(text: str) -> str:

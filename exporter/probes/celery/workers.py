@@ -16,6 +16,7 @@ EVENTS_LATE_SECONDS = 5.0
 """How long after a heartbeat told of an accepted task its event may still come: workers send them in batches."""
 FORGET_SECONDS = 3600.0
 MOST_WORKERS = 200
+MOST_QUESTIONS = 5
 
 
 @dataclass(slots=True)
@@ -30,7 +31,9 @@ class _Worker:
     freq_seconds: float = DEFAULT_FREQ_SECONDS
     seen: float = 0.0
     queues: tuple[str, ...] | None = None
+    questions: int = 0
     processed: int | None = None
+    heard_since_beat: bool = False
     accepted_unheard: float | None = None
     task_events: bool | None = None
 
@@ -49,27 +52,25 @@ class Workers:
 
     # --- what is heard --------------------------------------------------------------------------------------------------
 
-    def heard(self, event: WorkerEvent, now: float) -> bool:
-        """Takes in a worker's own event; returns whether it has just appeared, so that there is something to ask it."""
-        appeared = event.sign is Sign.ONLINE or event.hostname not in self._workers
+    def heard(self, event: WorkerEvent, now: float) -> None:
+        """Takes in a worker's own event."""
         worker = self._known(event.hostname, now)
         if event.sign is Sign.OFFLINE:
             worker.said_goodbye, worker.up = True, False
-            return False
+            return
         worker.beat, worker.said_goodbye, worker.up = now, False, True
         if event.freq_seconds is not None and event.freq_seconds > 0:
             worker.freq_seconds = event.freq_seconds
         if event.sign is Sign.ONLINE:
             worker.queues = worker.processed = worker.accepted_unheard = None
-            worker.missed = 0
-        self._note_processed(worker, event.processed, now)
-        return appeared
+            worker.missed = worker.questions = 0
+        _note_processed(worker, event.processed, now)
 
     def heard_task(self, hostname: str, now: float) -> None:
         """A worker told of a task: it lives, and its task events are on."""
         worker = self._known(hostname, now)
         worker.beat, worker.said_goodbye, worker.up = now, False, True
-        worker.task_events, worker.accepted_unheard = True, None
+        worker.task_events, worker.heard_since_beat, worker.accepted_unheard = True, True, None
 
     def asked(self, names: Iterable[str], answered: Iterable[str], now: float) -> None:
         """Takes in who answered a command; those of `names` that did not had time enough to."""
@@ -80,6 +81,20 @@ class Workers:
         for name in set(names) - answers:
             if name in self._workers:
                 self._workers[name].missed += 1
+
+    def strangers(self) -> frozenset[str]:
+        """Living ones that have not told their queues yet; each is named a few times only, as it may never answer.
+
+        A worker says that it is online before it can be asked anything.
+        """
+        found = frozenset(
+            name
+            for name, worker in self._workers.items()
+            if worker.up and worker.queues is None and worker.questions < MOST_QUESTIONS
+        )
+        for name in found:
+            self._workers[name].questions += 1
+        return found
 
     def consumes(self, hostname: str, queues: tuple[str, ...], now: float) -> None:
         """The queues that a worker says it consumes."""
@@ -122,14 +137,6 @@ class Workers:
         worker.seen = now
         return worker
 
-    def _note_processed(self, worker: _Worker, processed: int | None, now: float) -> None:
-        """`processed` counts accepted tasks, with task events on or off (celery/worker/heartbeat.py, all_total_count)."""
-        if processed is None:
-            return
-        if worker.processed is not None and processed > worker.processed and worker.accepted_unheard is None:
-            worker.accepted_unheard = now
-        worker.processed = processed
-
     def _forget(self, now: float) -> None:
         for name, worker in list(self._workers.items()):
             if name not in self.configured and not worker.up and now - worker.seen > FORGET_SECONDS:
@@ -158,6 +165,16 @@ def _lives(worker: _Worker, now: float, hearing_since: float | None) -> bool:
     if worker.answered is None:  # remote control may be off there: its heartbeat is all there is
         return worker.up and not would_be_heard
     return worker.missed < (1 if would_be_heard and worker.beat is not None else 2)
+
+
+def _note_processed(worker: _Worker, processed: int | None, now: float) -> None:
+    """`processed` counts accepted tasks, with task events on or off (celery/worker/heartbeat.py, all_total_count)."""
+    if processed is None:
+        return
+    accepted = worker.processed is not None and processed > worker.processed
+    if accepted and not worker.heard_since_beat and worker.accepted_unheard is None:
+        worker.accepted_unheard = now
+    worker.processed, worker.heard_since_beat = processed, False
 
 
 def _accepts_silently(worker: _Worker, now: float) -> bool:
