@@ -41,8 +41,8 @@ def _probe_url(stage: Stage) -> str:
     return (stage.exporter.folder / "database_url").read_text()
 
 
-def _status(port: int, path: str = "/health", method: str = "GET", timeout: float = 10) -> int:
-    connection = http.client.HTTPConnection(HOST, port, timeout=timeout)
+def _status(port: int, path: str = "/health", method: str = "GET") -> int:
+    connection = http.client.HTTPConnection(HOST, port, timeout=0.5)
     try:
         connection.request(method, path)
         answer = connection.getresponse()
@@ -121,7 +121,7 @@ def test_frozen_accepts_and_answers_nothing(stage: Stage, name: str) -> None:
     assert "frozen" in stage.broken(name, "freeze")
     assert is_listening(port)
     with pytest.raises(TimeoutError):
-        _status(port, timeout=0.5)
+        _status(port)
     stage.healed(name)
     assert _status(stage.app.port) == 200
     assert asyncio.run(fetch(_probe_url(stage), "SELECT 1")) == [(1,)]
@@ -149,7 +149,7 @@ def test_the_configuration_holds_no_password(stage: Stage) -> None:
 
 
 def test_a_closed_stage_leaves_nothing() -> None:
-    """No process, no folder, no open file, also with one target frozen and one stopped."""
+    """No process, no folder, no port, no open file, also with one target frozen and one stopped."""
     fds = open_fds()
     with found():
         stage = Stage(0)
@@ -161,6 +161,7 @@ def test_a_closed_stage_leaves_nothing() -> None:
     stage.close()
     assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
     assert [part.folder for part in parts if part.folder.exists()] == []
+    assert not any(is_listening(part.port) for part in parts)
     assert not open_fds() - fds
 
 

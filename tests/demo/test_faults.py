@@ -150,10 +150,8 @@ _LOOKUP = "import socket; print(socket.getaddrinfo('127.0.0.1', 80)[0][4][0]); p
 def test_hanging_names_hang_in_a_child_alone(tmp_path: Path) -> None:
     """Only the named ones, only there: the test's own lookups go on."""
     environment = hanging_names(tmp_path, "stuck.invalid")
-    with subprocess.Popen([sys.executable, "-u", "-c", _LOOKUP], env=environment, stdout=subprocess.PIPE) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == b"127.0.0.1\n"
-        with pytest.raises(subprocess.TimeoutExpired):
-            child.wait(0.5)
-        child.kill()
+    child = [sys.executable, "-u", "-c", _LOOKUP]
+    with pytest.raises(subprocess.TimeoutExpired) as hung:
+        subprocess.run(child, env=environment, timeout=1.5, capture_output=True)
+    assert hung.value.stdout == b"127.0.0.1\n"
     assert socket.getaddrinfo(HOST, 80)

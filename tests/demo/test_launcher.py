@@ -11,8 +11,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from exporter.demo import servers
-from exporter.demo.servers import Account, MissingServer, Postgres, ServerFailed, _readable_by, find_postgres
+from exporter.demo.servers import Account, MissingServer, Postgres, ServerFailed, find_postgres
+from exporter.demo.servers import postgres as postgres_module
+from exporter.demo.servers.base import readable_by
 from tests.servers import eventually_now, execute, fetch, is_listening, start_postgres, still_running
 
 ROOT = Path(__file__).parents[2]
@@ -29,11 +30,11 @@ def _alive(pids: tuple[int, ...]) -> list[int]:
     return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
-def _shared_memory(creators: tuple[int, ...]) -> list[str]:
-    """Segments that any of these processes made: column cpid of proc_sysvipc_shm(5)."""
-    header, *segments = Path("/proc/sysvipc/shm").read_text().splitlines()
-    column = header.split().index("cpid")
-    return [segment for segment in segments if int(segment.split()[column]) in creators]
+def _shared_memory() -> dict[int, int]:
+    """Each segment's number and the process that made it: columns shmid and cpid of proc_sysvipc_shm(5)."""
+    header, *segments = (line.split() for line in Path("/proc/sysvipc/shm").read_text().splitlines())
+    number, creator = header.index("shmid"), header.index("cpid")
+    return {int(segment[number]): int(segment[creator]) for segment in segments}
 
 
 def test_a_server_is_private_and_unprivileged(postgres_server: Postgres) -> None:
@@ -62,13 +63,15 @@ def test_a_wrong_password_is_refused(postgres_server: Postgres) -> None:
 
 def test_closing_leaves_no_process_folder_or_memory() -> None:
     """A test suite that starts hundreds of servers may not fill the machine. (Its port is anybody's again, so not looked at.)"""
+    before = _shared_memory()
     server = start_postgres()
     pids = server.processes
     assert len(pids) > 3
-    assert _shared_memory(pids)
+    segments = {number for number, creator in _shared_memory().items() if creator == pids[0] and number not in before}
+    assert segments
     server.close()
     assert (_alive(pids), server.folder.exists()) == ([], False)
-    assert not _shared_memory(pids)
+    assert not segments & set(_shared_memory())
 
 
 def test_a_frozen_server_keeps_connections_and_answers_none(server: Postgres) -> None:
@@ -109,12 +112,11 @@ def test_a_killed_server_comes_back_on_its_port_with_its_data(server: Postgres) 
 
 _OWNER = """
 import sys, time
-from exporter.demo import servers
-from exporter.demo.servers import Account, MissingServer, Postgres, ServerFailed, _readable_by, find_postgres
+from exporter.demo.servers import Postgres
 server = Postgres()
 server.start()
 {then}
-print(server.folder, *server.processes, flush=True)
+print(server.folder, server.port, *server.processes, flush=True)
 time.sleep(600)
 """
 
@@ -125,13 +127,14 @@ def test_nothing_outlives_a_killed_owner(then: str) -> None:
     owner = subprocess.Popen([sys.executable, "-c", _OWNER.format(then=then)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert owner.stdout is not None
     with owner.stdout:
-        folder, *pids = owner.stdout.readline().split()
+        folder, port, *pids = owner.stdout.readline().split()
     processes = tuple(map(int, pids))
     assert len(_alive(processes)) > 3
     owner.kill()
     owner.wait()
     eventually_now(lambda: not _alive(processes), 2)
     eventually_now(lambda: not Path(folder).exists(), 2)
+    assert not is_listening(int(port))
 
 
 def test_nothing_outlives_a_killed_guard(server: Postgres) -> None:
@@ -175,7 +178,7 @@ def test_programs_that_the_servers_user_cannot_reach_are_copied(tmp_path: Path) 
     (site / "wheel.libs").mkdir()
     folder.mkdir()
     (site / "wheel").chmod(0o700)
-    programs = _readable_by(Account("other", os.getuid(), os.getgid()), site / "wheel/pginstall/bin", folder)
+    programs = readable_by(Account("other", os.getuid(), os.getgid()), site / "wheel/pginstall/bin", folder)
     assert programs == folder / "programs/wheel/pginstall/bin"
     assert (programs / "postgres").is_file()
     assert (programs.parents[2] / "wheel.libs").is_dir()
@@ -183,12 +186,12 @@ def test_programs_that_the_servers_user_cannot_reach_are_copied(tmp_path: Path) 
 
 def test_programs_within_reach_are_used_where_they_are() -> None:
     """A copy costs 70 MB."""
-    assert _readable_by(Account("other", os.getuid(), os.getgid()), Path("/usr/bin"), Path("/nonexistent")) == Path("/usr/bin")
+    assert readable_by(Account("other", os.getuid(), os.getgid()), Path("/usr/bin"), Path("/nonexistent")) == Path("/usr/bin")
 
 
 def test_a_missing_server_is_one_line_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test never skips for it: it fails with this line."""
-    monkeypatch.setattr(servers, "_postgres_folders", lambda: iter([Path("/nonexistent")]))
+    monkeypatch.setattr(postgres_module, "_postgres_folders", lambda: iter([Path("/nonexistent")]))
     with pytest.raises(MissingServer) as missing:
         find_postgres()
     assert str(missing.value) == (
@@ -200,7 +203,7 @@ def test_a_missing_server_is_one_line_with_its_cure(monkeypatch: pytest.MonkeyPa
 
 def test_the_newest_of_debians_versions_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After an upgrade two stand side by side; 9.6 is older than 15."""
-    monkeypatch.setattr(servers, "DEBIAN", tmp_path)
+    monkeypatch.setattr(postgres_module, "DEBIAN", tmp_path)
     monkeypatch.setenv("PATH", "")
     for version in ("9.6", "15", "14"):
         (tmp_path / version / "bin").mkdir(parents=True)

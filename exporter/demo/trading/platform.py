@@ -35,7 +35,7 @@ HISTORY = 200
 END_SECONDS = 3.0
 
 _AWAY = (
-    *(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError),
+    *(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError),
     *(redis.exceptions.RedisError, AMQPError, OperationalError),
 )
 

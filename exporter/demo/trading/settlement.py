@@ -55,7 +55,7 @@ def settle(self: Noted, order_id: str) -> None:
         raise SettlementRefused(f"order {order_id}: refused by the clearing house")
     try:
         asyncio.run(_mark(os.environ, UUID(order_id)))
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
         raise self.retry(exc=ConnectionError(str(error)), countdown=AGAIN_SECONDS) from None
 
 
