@@ -129,6 +129,12 @@ async def test_tls_is_verified_by_the_name_that_was_asked_for(server: Redis, aut
     assert "IP address mismatch" in str(error)
 
 
+async def test_a_missing_file_is_config_before_anything_is_connected() -> None:
+    """It is the same mistake whether or not the server is there."""
+    error = await refused(Login(Endpoint("nowhere.invalid", 1, Tls(ca_file="/nowhere/ca.pem"))))
+    assert (error.reason, str(error)) == (Reason.CONFIG, "tls.ca_file /nowhere/ca.pem: no such file or directory")
+
+
 async def test_a_socket_is_a_way_too(server: Redis) -> None:
     """The sidecar of a pod that shares a folder with its Redis; one that is not there is refused, as a closed port."""
     async with session(login(server, endpoint=Endpoint(str(server.unix_socket)))) as one:
@@ -241,6 +247,7 @@ async def test_a_pipeline_gives_an_answer_for_each_command(server: Redis, protoc
         answers = await one.pipeline(
             ("RPUSH", "list", "a", b"\xff", 7), ("LRANGE", "list", 0, -1), ("GET", "list"), ("GET", "none"), ("DEL", "list")
         )
+        assert await one.pipeline() == ()
         pushed, items, refusal, none, deleted = answers
         assert (pushed, items, none, deleted) == (3, [b"a", b"\xff", b"7"], None, 1)
         assert isinstance(refusal, ProbeError)

@@ -111,7 +111,7 @@ class Session:
         Raises:
             ProbeError: the connection is lost.
         """
-        return await self._ask(commands, [f"{_verb(command)} on {self.place}" for command in commands])
+        return await self._ask(commands, [f"{_verb(command)} on {self.place}" for command in commands]) if commands else ()
 
     async def log_in(self, login: Login) -> None:
         """Says who we are; called once, first.
