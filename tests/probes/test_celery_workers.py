@@ -42,15 +42,26 @@ def test_one_missing_answer_and_a_heartbeat_that_stopped_are_death() -> None:
     assert not lives(workers, 7.0)
 
 
-def test_while_we_are_deaf_one_missing_answer_is_not_believed() -> None:
-    """A heartbeat that we could not hear has not stopped; two answers in a row that did not come are death all the same."""
+def test_while_we_are_deaf_two_missing_answers_are_not_believed() -> None:
+    """A heartbeat that we could not hear has not stopped; three answers in a row that did not come are death all the same."""
     workers = Workers()
     beat(workers, 0.0)
     workers.asked([W], [W], 1.0)
     workers.asked([W], [], 20.0)
-    assert lives(workers, 20.0, hearing_since=None)
     workers.asked([W], [], 25.0)
-    assert not lives(workers, 25.0, hearing_since=None)
+    assert lives(workers, 25.0, hearing_since=None)
+    workers.asked([W], [], 30.0)
+    assert not lives(workers, 30.0, hearing_since=None)
+
+
+def test_of_a_worker_without_heartbeats_two_missing_answers_are_death() -> None:
+    """Its answers are all there is."""
+    workers = Workers()
+    workers.asked([], [W], 0.0)
+    workers.asked([W], [], 15.0)
+    assert lives(workers, 15.0)
+    workers.asked([W], [], 20.0)
+    assert not lives(workers, 20.0)
 
 
 def test_who_hears_only_since_a_moment_ago_is_still_deaf_to_the_past() -> None:
