@@ -116,9 +116,11 @@ class CelerySettings(ProbeSettings):
         if theirs is None:
             return False
         ours = self.server
-        here = (ours.host.lower(), ours.port) == (theirs.host.lower(), theirs.port)
-        near = ours.is_loopback and theirs.is_loopback and ours.port == theirs.port and not ours.host.startswith("/")
-        return (here or near) and (self.broker == REDIS or ours.path == (theirs.path or "/"))
+        if ours.host.startswith("/") or theirs.host.startswith("/"):
+            return ours.host == theirs.host
+        same_host = ours.host.lower() == theirs.host.lower() or (ours.is_loopback and theirs.is_loopback)
+        same_place = same_host and ours.port == theirs.port
+        return same_place and (self.broker == REDIS or ours.path == (theirs.path or "/"))
 
 
 def _socket(url: Secret) -> Server:
