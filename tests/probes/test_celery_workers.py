@@ -54,6 +54,19 @@ def test_while_we_are_deaf_two_missing_answers_are_not_believed() -> None:
     assert not lives(workers, 30.0, hearing_since=None)
 
 
+def test_the_dead_stay_dead_while_we_are_deaf() -> None:
+    """Knowing less brings nobody back (seen after a broker's restart: a killed worker was up for five seconds)."""
+    workers = Workers()
+    beat(workers, 0.0)
+    workers.asked([W], [W], 1.0)
+    workers.asked([W], [], 10.0)
+    assert not lives(workers, 10.0)
+    assert not lives(workers, 20.0, hearing_since=None)
+    assert not lives(workers, 30.0, hearing_since=29.0)
+    workers.asked([], [W], 31.0)
+    assert lives(workers, 31.0, hearing_since=29.0)
+
+
 def test_of_a_worker_without_heartbeats_two_missing_answers_are_death() -> None:
     """Its answers are all there is."""
     workers = Workers()

@@ -165,9 +165,11 @@ def _lives(worker: _Worker, now: float, hearing_since: float | None) -> bool:
         return True
     if worker.answered is not None and worker.missed == 0:
         return True
+    if not worker.up:  # it takes a sign of life to come back: that we are deaf is none
+        return False
     would_be_heard = hearing_since is not None and now - hearing_since > worker.silence_seconds
     if worker.answered is None:  # remote control may be off there: its heartbeat is all there is
-        return worker.up and not would_be_heard
+        return not would_be_heard
     if not would_be_heard:
         return worker.missed < DEAF_MISSES
     return worker.missed < (1 if worker.beat is not None else SILENT_MISSES)
