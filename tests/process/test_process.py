@@ -317,6 +317,10 @@ def _secretive(name: str, place: str) -> list[str]:
     return [
         f"  db-{name}: {{type: postgres, url: 'postgresql://user:{CANARY}@{place}/x?password={CANARY}'}}",
         f"  app-{name}: {{type: http, url: 'http://user:{CANARY}@{place}/?key={CANARY}', headers: {{X-Key: {CANARY}}}}}",
+        f"  redis-{name}: {{type: redis, url: 'redis://user:{CANARY}@{place}/0'}}",
+        f"  rabbit-{name}: {{type: rabbitmq, url: 'amqp://user:{CANARY}@{place}/x'}}",
+        f"  tasks-{name}: {{type: celery, broker_url: 'amqp://user:{CANARY}@{place}/x'}}",
+        f"  jobs-{name}: {{type: celery, broker_url: 'redis://user:{CANARY}@{place}/0'}}",
         f"  post-{name}: {{type: http, url: 'http://{place}/', method: POST, body: {CANARY}, bearer_token: {CANARY}}}",
     ]
 
