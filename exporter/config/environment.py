@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from exporter.config.document import Entry, MappingNode, Node, ScalarNode, SequenceNode
 from exporter.config.expand import Sources, Unexpandable
 from exporter.config.findings import Findings, Place
-from exporter.errors import Problem
-from exporter.probes import TYPES
 from exporter.probes.base import PoolSettings
 
 SOURCE = "environment"
@@ -40,25 +38,22 @@ _ROWS = (
 _BROKERS = ("RABBITMQ_URL", "REDIS_URL")  # where Celery is looked for when nothing names its broker, first choice first
 
 
-def tree(sources: Sources, findings: Findings) -> tuple[MappingNode, tuple[Problem, ...]]:
-    """The probes that the variables name, and a warning for each variable whose probe type is not built in yet."""
+def tree(sources: Sources, findings: Findings) -> MappingNode:
+    """The probes that the variables name."""
     values = {row.variable: read(row.variable, sources, findings) for row in _ROWS}
     probes: dict[str, Node] = {}
-    warnings: list[Problem] = []
     for row in _ROWS:
         value = values[row.variable]
-        if value and row.type not in TYPES:
-            warnings.append(Problem(row.variable, "", f"type {row.type} is not built in yet"))
-        elif value:
+        if value:
             probes[row.probe] = _mapping(row.variable, {"type": row.type, row.key: value})
     if "db" in probes:
         probes["db"] = _with_pool(probes["db"], sources, findings)
-    if "celery" in TYPES and "celery" not in probes:
+    if "celery" not in probes:
         probes |= _inferred_celery(values)
-    root = {"probes": _nodes("", probes)}
     if not probes and not findings:
-        _nothing_set(warnings, findings)
-    return _nodes("", root), tuple(warnings)
+        names = ", ".join(row.variable for row in _ROWS)
+        findings.add(Place(SOURCE), "", f"nothing to probe; set {names}, or write a config.yaml with `probes:` and pass it with -c")
+    return _nodes("", {"probes": _nodes("", probes)})
 
 
 def read(name: str, sources: Sources, findings: Findings) -> str | None:
@@ -71,16 +66,9 @@ def read(name: str, sources: Sources, findings: Findings) -> str | None:
     return None
 
 
-def _nothing_set(warnings: list[Problem], findings: Findings) -> None:
-    for warning in warnings:
-        findings.add(Place(warning.place), "", warning.message)
-    names = ", ".join(row.variable for row in _ROWS if row.type in TYPES)
-    findings.add(Place(SOURCE), "", f"nothing to probe; set {names}, or write a config.yaml with `probes:` and pass it with -c")
-
-
 def _inferred_celery(values: Mapping[str, str | None]) -> dict[str, Node]:
     """Celery on the broker that is there; it may not use it at all, so it is not critical."""
-    for row in (row for broker in _BROKERS for row in _ROWS if row.variable == broker and row.type in TYPES):
+    for row in (row for broker in _BROKERS for row in _ROWS if row.variable == broker):
         value = values[row.variable]
         if value:
             celery: dict[str, str | tuple[str, ...]] = {"type": "celery", "broker_url": value, "inferred": "true"}

@@ -59,11 +59,10 @@ def _from_file(path: Path, sources: Sources, findings: Findings) -> Configuratio
 
 
 def _from_environment(sources: Sources, findings: Findings) -> Configuration:
-    root, warnings = environment.tree(sources, findings)
+    root = environment.tree(sources, findings)
     if findings and not any(isinstance(node, MappingNode) and node.entries for node in (root.get("probes"),)):
         raise ConfigError(findings.problems())
-    configuration = check(root, Place(environment.SOURCE), sources, findings)
-    return replace(configuration, warnings=(*warnings, *configuration.warnings))
+    return check(root, Place(environment.SOURCE), sources, findings)
 
 
 def _content(path: Path, findings: Findings) -> bytes | None:

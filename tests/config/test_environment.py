@@ -1,67 +1,18 @@
 """No file at all: the variables that an application has anyway."""
 
-import sys
 from pathlib import Path
-from types import ModuleType
-from typing import Annotated, ClassVar, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field
 
 from exporter.config import Configuration, load
 from exporter.config.environment import clamped
-from exporter.errors import ConfigError, Problem
-from exporter.model import Kind, Metric
-from exporter.probes import TYPES, ProbeType
-from exporter.probes.address import Server, parse_server
-from exporter.probes.base import ProbeSettings
-from exporter.probes.fields import SecretText
+from exporter.errors import ConfigError
+from exporter.probes.celery.settings import CelerySettings
 from exporter.probes.postgres.settings import PostgresSettings
 
 URL = "postgresql+asyncpg://user:hunter2@127.0.0.1:6432/trading"
-
-
-class BrokerSettings(ProbeSettings):
-    """Settings as those of a type that comes later: an address and nothing else."""
-
-    up: ClassVar[Metric] = Metric("broker_up", Kind.GAUGE, "Up.")
-    type: Literal["redis", "rabbitmq"]
-    url: Annotated[SecretText, Field(description="Address.")]
-
-    @property
-    def server(self) -> Server:
-        return parse_server(self.url, ("redis", "amqp"))
-
-
-class CelerySettings(ProbeSettings):
-    """Settings as those of celery, whose address has another key."""
-
-    up: ClassVar[Metric] = Metric("celery_up", Kind.GAUGE, "Up.")
-    type: Literal["celery"]
-    broker_url: Annotated[SecretText, Field(description="Address.")]
-
-    @property
-    def server(self) -> Server:
-        return parse_server(self.broker_url, ("redis", "amqp"))
-
-
-@pytest.fixture
-def later_types(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The table of probe types with the rows that later versions add."""
-    module = ModuleType("later_types")
-    module.__dict__.update(BrokerSettings=BrokerSettings, CelerySettings=CelerySettings)
-    monkeypatch.setitem(sys.modules, "later_types", module)
-    for name, settings in (("redis", "BrokerSettings"), ("rabbitmq", "BrokerSettings"), ("celery", "CelerySettings")):
-        monkeypatch.setitem(TYPES, name, ProbeType(f"later_types:{settings}", f"later_types:{settings}"))
-
-
-@pytest.fixture
-def earlier_types(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The table of probe types as it was before these were built."""
-    for name in ("redis", "rabbitmq", "celery"):
-        monkeypatch.delitem(TYPES, name, raising=False)
 
 
 def problems(**environ: str) -> list[str]:
@@ -119,35 +70,17 @@ def test_variable_stands_for_the_place(environ: dict[str, str], told: list[str])
     assert problems(**environ) == told
 
 
-@pytest.mark.usefixtures("earlier_types")
 def test_nothing_set_says_what_to_set() -> None:
     """The first thing that anybody sees who just runs it."""
+    variables = "DATABASE_URL, REDIS_URL, RABBITMQ_URL, CELERY_BROKER_URL"
     assert problems() == [
-        "environment: nothing to probe; set DATABASE_URL, or write a config.yaml with `probes:` and pass it with -c"
+        f"environment: nothing to probe; set {variables}, or write a config.yaml with `probes:` and pass it with -c"
     ]
     assert problems(DATABASE_URL="") == problems()
 
 
-@pytest.mark.usefixtures("earlier_types")
-def test_variable_of_a_type_that_is_not_there_yet_is_a_warning() -> None:
-    """The application's environment has it anyway; the database is probed all the same."""
-    configuration = load(None, {"DATABASE_URL": URL, "REDIS_URL": "redis://h", "CELERY_BROKER_URL": "redis://h"})
-    assert list(configuration.probes) == ["db"]
-    assert configuration.warnings == (
-        Problem("REDIS_URL", "", "type redis is not built in yet"),
-        Problem("CELERY_BROKER_URL", "", "type celery is not built in yet"),
-    )
-
-
-@pytest.mark.usefixtures("earlier_types")
-def test_only_variables_of_later_types_is_an_error() -> None:
-    """A process that probes nothing would look alive and say nothing."""
-    assert problems(REDIS_URL="redis://h")[0] == "REDIS_URL: type redis is not built in yet"
-
-
-@pytest.mark.usefixtures("later_types")
-def test_row_in_the_table_of_types_is_all_that_a_variable_needs() -> None:
-    """The types that come later bring no change here."""
+def test_each_variable_makes_its_probe() -> None:
+    """With all defaults; a broker that is named is critical."""
     urls = {"REDIS_URL": "redis://127.0.0.1", "RABBITMQ_URL": "amqp://127.0.0.1", "CELERY_BROKER_URL": "redis://127.0.0.1/1"}
     configuration = load(None, urls)
     assert {name: probe.type for name, probe in configuration.probes.items()} == {
@@ -159,7 +92,6 @@ def test_row_in_the_table_of_types_is_all_that_a_variable_needs() -> None:
     assert configuration.probes["celery"].critical
 
 
-@pytest.mark.usefixtures("later_types")
 @pytest.mark.parametrize(
     ("environ", "parent"),
     [
@@ -168,12 +100,12 @@ def test_row_in_the_table_of_types_is_all_that_a_variable_needs() -> None:
     ],
 )
 def test_celery_is_looked_for_on_the_broker_that_is_there(environ: dict[str, str], parent: str) -> None:
-    """RabbitMQ first; since it may not be used at all, the probe is not critical."""
+    """RabbitMQ first; since it may not be used at all, the probe is not critical, and says so when no worker is seen."""
     celery = load(None, environ).probes["celery"]
-    assert (celery.depends_on, celery.critical) == ((parent,), False)
+    assert isinstance(celery, CelerySettings)
+    assert (celery.depends_on, celery.critical, celery.inferred, celery.broker) == ((parent,), False, True, parent)
 
 
-@pytest.mark.usefixtures("later_types")
 def test_problem_of_a_shared_variable_is_told_once() -> None:
     """The inferred Celery has the same URL."""
     assert problems(RABBITMQ_URL="amqp://h:99999") == ["RABBITMQ_URL: port 99999 is above 65535"]

@@ -4,6 +4,7 @@ The queue is bounded and outlives us: what happened while we were away is counte
 """
 
 import asyncio
+import secrets
 from collections import deque
 from collections.abc import Mapping, Sequence
 
@@ -86,7 +87,8 @@ class AmqpLine:
     def __init__(self, session: Session, names: Names, role: str, missing: dict[str, float]) -> None:
         self._session = session
         self._names = names
-        self._reply_queue = names.reply(role)
+        # the random end keeps a half-open session's queue, which the broker holds for a while, from being in the way
+        self._reply_queue = f"{names.reply(role)}.{secrets.token_hex(4)}"
         self._missing = missing
         self._publishing: Channel | None = None
         self._looking: Channel | None = None

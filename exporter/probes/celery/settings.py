@@ -36,6 +36,8 @@ class CelerySettings(ProbeSettings):
     broker_url: Annotated[
         SecretText, Field(description="The broker_url of the application: amqp://, amqps://, redis://, rediss://, redis+socket://.")
     ]
+    username: Annotated[Text | None, Field(description="Login, instead of the URL's.")] = None
+    password: Annotated[SecretText | None, Field(description="Its password, literally, instead of the URL's.")] = None
     queues: Annotated[tuple[Text, ...], Field(description="Queues whose length is read.")] = ("celery",)
     workers: Annotated[tuple[Text, ...], Field(description="Node names (name@host) that must all be up.")] = ()
     min_workers: Annotated[Count, Field(ge=0, description="Workers that must be up, where none is named.")] = 1
@@ -63,14 +65,18 @@ class CelerySettings(ProbeSettings):
         text = self.broker_url.reveal().strip()
         if ";" in text:
             raise ValueError("names several brokers; name one, and make a probe for each")
-        if text.startswith(_SOCKETS):
-            return _socket(self.broker_url)
-        server = parse_server(self.broker_url, (*_AMQP, *_REDIS))
-        server = replace(server, host=server.host or "localhost")
+        server = _socket(self.broker_url) if text.startswith(_SOCKETS) else parse_server(self.broker_url, (*_AMQP, *_REDIS))
+        server = replace(
+            server,
+            host=server.host or "localhost",
+            username=server.username if self.username is None else self.username,
+            password=server.password if self.password is None else self.password,
+        )
         if server.scheme in _AMQP:
             return self._amqp(replace(server, scheme="amqp" if server.scheme == _KOMBU_AMQP else server.scheme))
-        database = server.path or server.query.get("virtual_host", "")
-        return replace(server, port=server.port or _REDIS_PORT, path=_database(database))
+        if server.scheme in _REDIS:
+            server = replace(server, port=server.port or _REDIS_PORT)
+        return replace(server, path=_database(server.path or server.query.get("virtual_host", "")))
 
     def _amqp(self, server: Server) -> Server:
         default_port = _AMQPS_PORT if server.demands_tls or self.tls is not None else _AMQP_PORT
@@ -110,16 +116,17 @@ class CelerySettings(ProbeSettings):
         if theirs is None:
             return False
         ours = self.server
-        here = (ours.host.lower(), ours.port) == (theirs.host.lower(), theirs.port)
-        near = ours.is_loopback and theirs.is_loopback and ours.port == theirs.port and not ours.host.startswith("/")
-        return (here or near) and (self.broker == REDIS or ours.path == (theirs.path or "/"))
+        if ours.host.startswith("/") or theirs.host.startswith("/"):
+            return ours.host == theirs.host
+        same_host = ours.host.lower() == theirs.host.lower() or (ours.is_loopback and theirs.is_loopback)
+        same_place = same_host and ours.port == theirs.port
+        return same_place and (self.broker == REDIS or ours.path == (theirs.path or "/"))
 
 
 def _socket(url: Secret) -> Server:
     parsed = parse_server(url, ("redis", "unix"))
-    path = f"/{parsed.path}"
-    database = parsed.query.get("virtual_host", parsed.query.get("db", ""))
-    return replace(parsed, scheme="unix", host=path, port=None, path=_database(database.removeprefix("/")))
+    database = parsed.query.get("virtual_host") or parsed.query.get("db", "")
+    return replace(parsed, scheme="unix", host=f"/{parsed.path}", port=None, path=database)
 
 
 def _database(text: str) -> str:

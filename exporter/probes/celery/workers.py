@@ -1,7 +1,7 @@
 """Which workers there are and whether they live, from pings and heartbeats. Pure: moments are passed in, monotonic seconds.
 
 A worker is down when it said goodbye, or when what it owes us has not come: an answer to a ping, and, where we can hear, its
-heartbeat. While we are deaf a missing heartbeat means nothing, and one missing answer is not believed.
+heartbeat. While we are deaf a missing heartbeat means nothing, and one or two missing answers are not believed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,6 +12,10 @@ from exporter.probes.celery.protocol import Sign, WorkerEvent
 DEFAULT_FREQ_SECONDS = 2.0  # celery/worker/heartbeat.py
 SILENT_BEATS = 3
 SHORTEST_SILENCE_SECONDS = 6.0
+SILENT_MISSES = 2
+"""Answers missing in a row that are believed of a worker that sends no heartbeats,"""
+DEAF_MISSES = 3
+"""and of any while we are deaf, or have been until now: after a broker's restart workers take up to six seconds to come back."""
 EVENTS_LATE_SECONDS = 5.0
 """How long after a heartbeat told of an accepted task its event may still come: workers send them in batches."""
 FORGET_SECONDS = 3600.0
@@ -161,10 +165,14 @@ def _lives(worker: _Worker, now: float, hearing_since: float | None) -> bool:
         return True
     if worker.answered is not None and worker.missed == 0:
         return True
+    if not worker.up:  # it takes a sign of life to come back: that we are deaf is none
+        return False
     would_be_heard = hearing_since is not None and now - hearing_since > worker.silence_seconds
     if worker.answered is None:  # remote control may be off there: its heartbeat is all there is
-        return worker.up and not would_be_heard
-    return worker.missed < (1 if would_be_heard and worker.beat is not None else 2)
+        return not would_be_heard
+    if not would_be_heard:
+        return worker.missed < DEAF_MISSES
+    return worker.missed < (1 if worker.beat is not None else SILENT_MISSES)
 
 
 def _note_processed(worker: _Worker, processed: int | None, now: float) -> None:
