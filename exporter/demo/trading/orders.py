@@ -10,6 +10,7 @@ from typing import Protocol
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 
 from exporter.demo.trading.market import Order
 
@@ -24,12 +25,16 @@ Taken = tuple[Order, Callable[[], Awaitable[None]]]
 Take = Callable[[], Coroutine[object, object, Taken]]
 
 
+BROKER_AWAY = (OSError, TimeoutError, AMQPError, ChannelInvalidStateError)
+"""What either end may raise while the broker is away; the last is what is said of a channel whose connection has ended."""
+
+
 class OrdersLost(ConnectionError):
     """The broker has gone."""
 
 
 class Orders(Protocol):
-    """Both ends. What goes wrong with a broker is an OSError, a TimeoutError or an AMQPError."""
+    """Both ends. What goes wrong with a broker is one of BROKER_AWAY."""
 
     def sending(self) -> AbstractAsyncContextManager[Send]: ...
 

@@ -16,12 +16,11 @@ from uuid import UUID
 import asyncpg
 import redis.asyncio
 import redis.exceptions
-from aio_pika.exceptions import AMQPError
 from kombu.exceptions import OperationalError
 
 from exporter.demo.trading.ledger import Deed, Ledger
 from exporter.demo.trading.market import Market, Opportunity, Order
-from exporter.demo.trading.orders import BrokerOrders, DirectOrders, Orders, Taken
+from exporter.demo.trading.orders import BROKER_AWAY, BrokerOrders, DirectOrders, Orders, Taken
 from exporter.demo.trading.settlement import SETTLE, app
 
 PAUSE_SECONDS = 0.3
@@ -35,8 +34,8 @@ HISTORY = 200
 END_SECONDS = 3.0
 
 _AWAY = (
-    *(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError),
-    *(redis.exceptions.RedisError, AMQPError, OperationalError),
+    *BROKER_AWAY,
+    *(asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, redis.exceptions.RedisError, OperationalError),
 )
 
 _PUBLISHING = {"max_retries": 2, "interval_start": 0, "interval_step": 0.5}
