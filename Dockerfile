@@ -7,7 +7,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/exporter
 COPY deploy/requirements.txt /src/deploy/requirements.txt
 RUN /opt/exporter/bin/pip install --require-hashes --only-binary :all: -r /src/deploy/requirements.txt
-COPY pyproject.toml README.md LICENSE /src/
+COPY pyproject.toml README.md LICENSE config.example.yaml /src/
 COPY exporter /src/exporter
 # Compiled here: with a read-only root nothing can be compiled later, and every start would take 0.8 s longer.
 RUN /opt/exporter/bin/pip install --no-deps /src \

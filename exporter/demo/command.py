@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 )
 @click.pass_context
 def demo(context: click.Context, *, only_once: bool, port: int | None) -> None:
-    """Show the exporter with a real PostgreSQL and a real application, to look at and to break."""
+    """Show the exporter with a small trading platform and its real servers, to look at and to break."""
     if context.invoked_subcommand is not None:
         return
     from exporter.demo import scenes  # noqa: PLC0415 - not before it is known to be needed
@@ -48,12 +48,14 @@ def _greet(stage: "Stage") -> None:
     lines = (
         (f"{url}/", "the status page"),
         (f"curl {url}/health.txt", "what is healthy, worst first"),
-        (f"curl -s {url}/metrics | grep ^trades", "numbers from the application's own tables"),
+        (f"curl -s {url}/metrics | grep -E '^(trade|active|celery_task)'", "numbers from the platform's own tables and tasks"),
         (f"curl -s {url}/metrics | grep circuit_state", "which circuits are open"),
         (f"{me} demo break db", "stops PostgreSQL; its circuit opens within 10 s"),
         (f"{me} demo break db --how freeze", "or hangs it: connections open, nothing answers"),
         (f"{me} demo heal db", "repairs it; the circuit closes within 15 s"),
-        (f"{me} demo break app", "the same with the HTTP application"),
+        (f"{me} demo break NAME", f"the same with {', '.join(name for name in stage.targets if name != 'db')}"),
+        (f"{me} demo pause", "has the platform trade no more, until `demo resume`"),
+        (str(stage.platform.ledger), "what the platform really did"),
         (str(stage.exporter.configuration), "what the exporter was told"),
         (str(stage.exporter.log), "what it has to say"),
         ("Ctrl-C", "ends everything and leaves nothing"),
@@ -66,15 +68,27 @@ def _greet(stage: "Stage") -> None:
 @click.argument("name")
 @click.option("--how", type=click.Choice(["stop", "freeze"]), default="stop", show_default=True, help="End it, or hang it.")
 def break_(name: str, how: str) -> None:
-    """Break NAME (db or app) of the demo that runs."""
+    """Break NAME (db, redis, rabbitmq, celery or app) of the demo that runs."""
     _ask(f"break {name} {how}")
 
 
 @demo.command()
 @click.argument("name")
 def heal(name: str) -> None:
-    """Heal NAME (db or app) of the demo that runs."""
+    """Heal NAME (db, redis, rabbitmq, celery or app) of the demo that runs."""
     _ask(f"heal {name}")
+
+
+@demo.command()
+def pause() -> None:
+    """Have the platform of the demo that runs trade no more: its ledger and the exporter's numbers come to rest."""
+    _ask("pause")
+
+
+@demo.command()
+def resume() -> None:
+    """Have it trade again."""
+    _ask("resume")
 
 
 def _ask(request: str) -> None:

@@ -1,6 +1,6 @@
 """How `exporter demo break` reaches the demo that runs: a socket in a folder that is this user's alone.
 
-One line each way. A request is `break NAME HOW` or `heal NAME`; the answer is `ok TEXT` or `error TEXT`.
+One line each way. A request is `break NAME HOW`, `heal NAME`, `pause` or `resume`; the answer is `ok TEXT` or `error TEXT`.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from exporter.errors import ExporterError
 
-ANSWER_SECONDS = 30.0
+ANSWER_SECONDS = 90.0
 
 Perform = Callable[[str], Awaitable[str]]
 """Does what a request says and tells what happened; raises ExporterError where it cannot."""

@@ -7,16 +7,17 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
-from typing import cast, get_args
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import NoReturn, cast, get_args
 
 from exporter.demo.audience import LOOK_SECONDS, Audience, Look
+from exporter.demo.balance import noted, told
 from exporter.demo.control import answering, claimed, socket_path
 from exporter.demo.stage import How, Stage, StageError
-from exporter.demo.trading import trade
 
 ONCE_SECONDS = 110.0
+HEARING_SECONDS = 20.0
 
 Say = Callable[[str], None]
 Scene = Callable[[Stage, Say], Coroutine[object, object, bool]]
@@ -41,6 +42,8 @@ def show(port: int, say: Say, scene: Scene) -> bool:
             stage = Stage(port)
             stack.callback(stage.close)
             stack.callback(_ignore_signals)  # a second Ctrl-C shall not keep us from clearing up
+            if stage.missing:
+                say(stage.missing)
             stage.show_exporter()
             say(f"the page answers: {stage.exporter.url}/")
             stage.show_targets()
@@ -74,33 +77,29 @@ async def _unless_ended(scene: Coroutine[object, object, bool]) -> bool:
     return not playing.cancelled() and playing.result()
 
 
-@asynccontextmanager
-async def _aside(*work: Coroutine[object, object, None]) -> AsyncIterator[set[asyncio.Task[None]]]:
-    """Runs endless work beside the block; what broke it is raised at the end."""
-    tasks = {asyncio.create_task(part) for part in work}
-    try:
-        yield tasks
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-    for task in tasks:
-        if not task.cancelled():
-            task.result()
-
-
 async def endless(stage: Stage, say: Say, greet: Callable[[Stage], None]) -> bool:
-    """Greets, trades, answers `exporter demo break` and `heal`, and says what moves, until it is cancelled.
+    """Greets, has the platform trade, answers `exporter demo break` and the like, and says what moves, until it is cancelled.
 
     Raises:
         DemoRuns: there is one already.
+        ServerFailed: the exporter has ended.
     """
     with claimed(socket_path(os.environ)) as bound:
         greet(stage)
-        async with answering(bound, performer(stage)), Audience.of(stage.exporter.url) as audience:
-            async with _aside(trade(stage.database.url), _tell(audience, stage, say)) as tasks:
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    return False
+        async with answering(bound, performer(stage)), Audience.of(stage.exporter.url, stage.must_go_on) as audience:
+            await _open(stage, audience, say)
+            await _tell(audience, stage, say)
+
+
+async def _open(stage: Stage, audience: Audience, say: Say) -> None:
+    """Trade begins once the exporter hears of tasks: those before it cannot know of."""
+    try:
+        async with asyncio.timeout(HEARING_SECONDS):
+            await audience.sees(lambda look: any(line.endswith(" 1") for line in look.samples("celery_event_path_up")))
+    except TimeoutError:
+        say(f"the exporter hears nothing of Celery's tasks within {HEARING_SECONDS:g}s; what comes now it may not count")
+    await asyncio.to_thread(stage.trade)
+    say(f"trading: begins; the ledger is {stage.platform.ledger}")
 
 
 def performer(stage: Stage) -> Callable[[str], Awaitable[str]]:
@@ -112,12 +111,16 @@ def performer(stage: Stage) -> Callable[[str], Awaitable[str]]:
                 return await asyncio.to_thread(stage.broken, name, cast(How, how))
             case ["heal", name]:
                 return await asyncio.to_thread(stage.healed, name)
+            case ["pause"]:
+                return await asyncio.to_thread(stage.paused)
+            case ["resume"]:
+                return await asyncio.to_thread(stage.resumed)
         raise StageError("not understood; ask with `exporter demo break NAME` or `exporter demo heal NAME`")
 
     return perform
 
 
-async def _tell(audience: Audience, stage: Stage, say: Say) -> None:
+async def _tell(audience: Audience, stage: Stage, say: Say) -> NoReturn:
     """Says a line for each status and each circuit that is not as it was."""
     known: dict[str, str] = {}
     while True:
@@ -130,15 +133,25 @@ async def _tell(audience: Audience, stage: Stage, say: Say) -> None:
 
 
 def _moments(look: Look, stage: Stage) -> dict[str, str]:
-    return {"health": look.status, **{f"circuit of {name}:": look.circuit(name) for name in stage.targets}}
+    return {
+        "health": look.status,
+        "trading:": stage.trading,
+        **{f"circuit of {name}:": look.circuit(name) for name in stage.targets},
+    }
 
 
 async def once(stage: Stage, say: Say) -> bool:
-    """Healthy, the database stopped, unhealthy, the circuit open, started, healthy, the circuit closed; True if all came."""
-    async with Audience.of(stage.exporter.url) as audience, _aside(trade(stage.database.url)):
+    """Healthy, the database stopped, unhealthy, the circuit open, started, healthy, the circuit closed, and the exporter's
+    numbers equal to the ledger; True if all came.
+
+    Raises:
+        ServerFailed: the exporter has ended.
+    """
+    async with Audience.of(stage.exporter.url, stage.must_go_on) as audience:
         turn = _Turn(audience, say)
         try:
             async with asyncio.timeout(ONCE_SECONDS):
+                await _open(stage, audience, say)
                 await turn.until("healthy", lambda look: look.status == "healthy" and look.samples("trades_executed_total"))
                 say(await asyncio.to_thread(stage.broken, "db"))
                 await turn.until("unhealthy", lambda look: look.status == "unhealthy")
@@ -146,10 +159,20 @@ async def once(stage: Stage, say: Say) -> bool:
                 say(await asyncio.to_thread(stage.healed, "db"))
                 await turn.until("healthy", lambda look: look.status == "healthy")
                 await turn.until("circuit closed", lambda look: look.circuit("db") == "closed")
+                say(await asyncio.to_thread(stage.paused))
+                turn.awaited = "the exporter's numbers are those of the ledger"
+                await audience.sees(lambda look: told(look) == noted(stage.ledger.sums()))
+                say(f"equal to the ledger: {_in_words(noted(stage.ledger.sums()))}")
         except TimeoutError:
-            say(f"failed: not within {ONCE_SECONDS:g}s: {turn.awaited}; last seen:\n{(await audience.look()).health}")
+            look = await audience.look()
+            say(f"failed: not within {ONCE_SECONDS:g}s: {turn.awaited}; last seen:\n{look.health}")
+            say(f"the exporter: {_in_words(told(look))}; the ledger: {_in_words(noted(stage.ledger.sums()))}")
             return False
     return True
+
+
+def _in_words(counted: Mapping[str, int]) -> str:
+    return ", ".join(f"{what} {count}" for what, count in sorted(counted.items()))
 
 
 class _Turn:

@@ -305,7 +305,7 @@ def test_example_checks_clean_with_the_three_variables_alone() -> None:
     environ = {"DATABASE_URL": "postgresql://127.0.0.1/x", "REDIS_URL": "redis://127.0.0.1", "RABBITMQ_URL": "amqp://127.0.0.1"}
     configuration = load(EXAMPLE, environ)
     assert configuration.warnings == ()
-    assert [probe.server.is_loopback for probe in configuration.probes.values() if probe.enabled and probe.server] == [True, True]
+    assert [probe.server.is_loopback for probe in configuration.probes.values() if probe.enabled and probe.server] == [True] * 5
     assert not configuration.probes["binance"].enabled
     names = {metric.name for probe in configuration.probes.values() for metric in probe.declared()}
     assert names >= {"trades_executed_total", "active_arbitrage_opportunities"}

@@ -282,15 +282,28 @@ async def test_what_is_held_ends_a_connect_that_hangs(cancelled: bool, tls: Tls 
         assert cancelled is task.cancelled() or isinstance(task.exception(), ProbeError)
 
 
-async def test_the_broker_logs_no_unexpected_end(rabbitmq_server: RabbitMQ) -> None:
+async def test_the_broker_logs_no_warning_of_an_end_in_good_order(rabbitmq_server: RabbitMQ) -> None:
     """Our comings and goings are not the operator's worry."""
-    before = rabbitmq_server.log.read_text().count("closed TCP connection")
-    for _ in range(5):
+    before = rabbitmq_server.log.read_text()
+    for _ in range(10):
         async with session_of(login_of(rabbitmq_server)) as session:
-            await (await session.channel()).depth(QUEUE)
-    # the broker has seen all of them when it has closed a sixth
-    assert (await refused(login_of(rabbitmq_server, HOMELESS))).reason is Reason.FORBIDDEN
-    assert rabbitmq_server.log.read_text().count("closed TCP connection") == before
+            await own_queue(await session.channel(confirms=True))
+            await session.close()
+            assert not session.alive
+
+    def said() -> str:
+        return rabbitmq_server.log.read_text()[len(before) :]
+
+    await eventually(lambda: said().count(" closing AMQP connection") == 10, 5)
+    assert "unexpectedly" not in said()
+
+
+async def test_an_end_in_good_order_is_not_waited_for_in_vain(rabbitmq_server: RabbitMQ) -> None:
+    """A broker that is frozen must not hold up our own end."""
+    async with Proxy(rabbitmq_server.port) as proxy, session_of(login_of(rabbitmq_server, port=proxy.port)) as session:
+        proxy.stall()
+        await asyncio.wait_for(session.close(), 2)
+        assert not session.alive
 
 
 async def test_nothing_is_said_in_our_log_of_a_lost_connection(rabbitmq_server: RabbitMQ, caplog: pytest.LogCaptureFixture) -> None:

@@ -129,6 +129,12 @@ async def test_tls_is_verified_by_the_name_that_was_asked_for(server: Redis, aut
     assert "IP address mismatch" in str(error)
 
 
+async def test_a_missing_file_is_config_before_anything_is_connected() -> None:
+    """It is the same mistake whether or not the server is there."""
+    error = await refused(Login(Endpoint("nowhere.invalid", 1, Tls(ca_file="/nowhere/ca.pem"))))
+    assert (error.reason, str(error)) == (Reason.CONFIG, "tls.ca_file /nowhere/ca.pem: no such file or directory")
+
+
 async def test_a_socket_is_a_way_too(server: Redis) -> None:
     """The sidecar of a pod that shares a folder with its Redis; one that is not there is refused, as a closed port."""
     async with session(login(server, endpoint=Endpoint(str(server.unix_socket)))) as one:
@@ -143,7 +149,6 @@ async def test_a_socket_is_a_way_too(server: Redis) -> None:
     [
         ({"password": Secret(CANARY)}, Reason.AUTH, "WRONGPASS invalid username-password pair or user is disabled."),
         ({"username": "nobody"}, Reason.AUTH, "WRONGPASS invalid username-password pair or user is disabled."),
-        ({"db": 99}, Reason.CONFIG, "ERR DB index is out of range"),
     ],
 )
 async def test_a_refused_login_says_why(
@@ -152,6 +157,15 @@ async def test_a_refused_login_says_why(
     """Each with the server's code word."""
     error = await refused(login(server, protocol, **keys))
     assert (error.reason, str(error)) == (reason, f"log in to {HOST}:{server.port}: {told}")
+
+
+@both_protocols
+async def test_a_database_that_is_not_ours_is_told(server: Redis, protocol: Protocol) -> None:
+    """One that does not exist, and one that we have no right to choose."""
+    error = await refused(login(server, protocol, db=99))
+    assert (error.reason, str(error)) == (Reason.CONFIG, f"SELECT 99 on {HOST}:{server.port}: ERR DB index is out of range")
+    error = await refused(login(server, protocol, db=1, username="deaf", password=Secret("deaf-word")))
+    assert (error.reason, str(error).startswith(f"SELECT 1 on {HOST}:{server.port}: NOPERM ")) == (Reason.FORBIDDEN, True)
 
 
 async def test_no_password_where_one_is_needed_is_auth(server: Redis) -> None:
@@ -164,12 +178,14 @@ async def test_no_password_where_one_is_needed_is_auth(server: Redis) -> None:
         assert caught.value.reason is Reason.AUTH
 
 
-async def test_a_full_server_is_overload(private_redis: StartRedis) -> None:
-    """It says so before it was asked anything, and closes."""
+@both_protocols
+@pytest.mark.parametrize("db", [0, 1])
+async def test_a_full_server_is_overload(private_redis: StartRedis, protocol: Protocol, db: int) -> None:
+    """It says so before it was asked anything, and closes: not all that was asked is answered."""
     server = await private_redis(settings={"maxclients": "1"})
     async with session(login(server)) as one:
         assert await one.execute("PING") == b"PONG"
-        error = await refused(login(server))
+        error = await refused(login(server, protocol, db=db))
         assert (error.reason, "max number of clients reached" in str(error)) == (Reason.OVERLOAD, True)
 
 
@@ -231,6 +247,7 @@ async def test_a_pipeline_gives_an_answer_for_each_command(server: Redis, protoc
         answers = await one.pipeline(
             ("RPUSH", "list", "a", b"\xff", 7), ("LRANGE", "list", 0, -1), ("GET", "list"), ("GET", "none"), ("DEL", "list")
         )
+        assert await one.pipeline() == ()
         pushed, items, refusal, none, deleted = answers
         assert (pushed, items, none, deleted) == (3, [b"a", b"\xff", b"7"], None, 1)
         assert isinstance(refusal, ProbeError)

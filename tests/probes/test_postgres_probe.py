@@ -95,7 +95,7 @@ async def test_a_standby_is_told_and_so_is_its_promotion(private_postgres: Start
     """A promotion ends no session, so what was read at the login would be told for ever."""
     server = await private_postgres()
     await asyncio.to_thread(server.stop)
-    server._write(server.data / "standby.signal", b"")
+    server.write(server.data / "standby.signal", b"")
     await asyncio.to_thread(server.start)
     async with probing(server.url) as probe:
         assert (await probe.check()).detail["role"] == "standby"

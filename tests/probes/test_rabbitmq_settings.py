@@ -81,9 +81,7 @@ def test_a_list_of_queues_that_cannot_be_is_refused(queues: list[str]) -> None:
 
 def test_an_environment_alone_gives_the_probe() -> None:
     """With all defaults: no file, no line to write."""
-    (probe,) = load(None, {"RABBITMQ_URL": "amqp://mq"}).probes.items()
-    name, made = probe
-    assert (name, made.type) == ("rabbitmq", "rabbitmq")
+    made = load(None, {"RABBITMQ_URL": "amqp://mq"}).probes["rabbitmq"]
     assert isinstance(made, RabbitmqSettings)
     assert (made.queues, made.connections(), made.server.path) == ((), 2, "/")
 

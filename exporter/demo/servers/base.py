@@ -170,7 +170,7 @@ class Program:
         """Waits until it can be used; raises ServerFailed as `start` does."""
         if not _eventually(lambda: not self.running or self.is_ready(), within) or not self.running:
             self.stop()
-            raise ServerFailed(f"{self.name} was not ready within {within:g}s: {self._last_words()}")
+            raise ServerFailed(f"{self.name} was not ready within {within:g}s: {self.last_words()}")
 
     def stop(self, within: float = STOP_SECONDS) -> None:
         """Asks it to end, kills what is left after so many seconds, and waits until nothing is."""
@@ -243,7 +243,8 @@ class Program:
         if self._guard is not None:
             guard.signal_all(self._guard.pid, number)
 
-    def _last_words(self) -> str:
+    def last_words(self) -> str:
+        """The last line of its log."""
         lines = self.log.read_text(errors="replace").strip().splitlines() if self.log.exists() else []
         return lines[-1] if lines else "it said nothing"
 

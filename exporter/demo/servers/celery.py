@@ -1,13 +1,11 @@
 """A real Celery worker: `celery worker` as a child. Knows no broker but its URL, and does not import Celery."""
 
-import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from exporter.demo.servers.base import Account, Program, unprivileged
-from exporter.demo.servers.python import ROOT, python, python_path
+from exporter.demo.servers.base import Program
+from exporter.demo.servers.python import python, python_path, who_can_read_us
 
 Pool = Literal["prefork", "threads", "solo"]
 
@@ -39,7 +37,7 @@ class CeleryWorker(Program):
         places: Sequence[Path] = (),
         variables: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(_who_can_read_us())
+        super().__init__(who_can_read_us())
         self.node = node
         self._app = app
         self._arguments = [
@@ -56,9 +54,3 @@ class CeleryWorker(Program):
 
     def is_ready(self) -> bool:
         return self.said(f"{self.node} ready.")
-
-
-def _who_can_read_us() -> Account:
-    account = unprivileged()
-    needed = (Path(sys.executable).resolve(), Path(sys.prefix), Path(json.__file__).parent, ROOT)
-    return account if all(map(account.reaches, needed)) else Account("")

@@ -123,7 +123,7 @@ class Postgres(Server):
                 check=False,
             )
         if ended.returncode != 0:
-            raise ServerFailed(f"{program} exited {ended.returncode}: {self._last_words()}")
+            raise ServerFailed(f"{program} exited {ended.returncode}: {self.last_words()}")
 
     def _write_certificate(self) -> None:
         if self._certificate is not None:

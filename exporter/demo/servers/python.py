@@ -1,11 +1,12 @@
 """Children that run our own modules under this interpreter. Knows no server."""
 
+import json
 import os
 import sys
 from pathlib import Path
 
 from exporter.demo.guard import die_with
-from exporter.demo.servers.base import Account
+from exporter.demo.servers.base import Account, unprivileged
 
 ROOT = Path(__file__).parents[3]
 """Where our package stands."""
@@ -21,6 +22,13 @@ def python_path(*places: Path) -> dict[str, str]:
     ours = () if ROOT.name in {"site-packages", "dist-packages"} else (ROOT,)
     found = os.pathsep.join(map(str, (*places, *ours)))
     return {"PYTHONPATH": found} if found else {}
+
+
+def who_can_read_us() -> Account:
+    """The unprivileged user, where that one can read this interpreter and our package; else whoever we are."""
+    account = unprivileged()
+    needed = (Path(sys.executable).resolve(), Path(sys.prefix), Path(json.__file__).parent, ROOT)
+    return account if all(map(account.reaches, needed)) else Account("")
 
 
 def identity(account: Account) -> list[str]:

@@ -125,6 +125,7 @@ _SETTINGS = {
     "protected-mode": "no",  # it would refuse clients that come by way of a proxy without a password
     "save": "86400 1000000000",  # hardly ever while it runs, but when it is asked to end: without a save point it would not
     "unixsocketperm": "700",
+    "repl-diskless-sync-delay": "0",  # a replica would wait five seconds for others
     "logfile": '""',
 }
 

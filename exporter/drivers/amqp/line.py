@@ -57,14 +57,10 @@ class Line(asyncio.StreamReaderProtocol):
     def writer(self) -> asyncio.StreamWriter:
         return asyncio.StreamWriter(self.transport, self, self.reader, asyncio.get_running_loop())
 
-    def abort(self, farewell: bytes = b"") -> None:
-        """Ends it at once, without waiting; `farewell` is sent if the system takes it right now."""
-        transport = self._line
-        if transport is None or self.ended.done():
-            return
-        if farewell and not transport.is_closing():
-            transport.write(farewell)
-        transport.abort()
+    def abort(self) -> None:
+        """Ends it at once, without waiting."""
+        if self._line is not None:
+            self._line.abort()
 
     @contextmanager
     def telling(self, on_blocked: Callable[[], None]) -> Iterator[None]:

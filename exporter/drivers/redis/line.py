@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -110,26 +111,28 @@ async def open_line(endpoint: Endpoint, resolver: Resolver, hold: Hold) -> Line:
             loop = asyncio.get_running_loop()
             _, line = await loop.create_unix_connection(lambda: Line(endpoint.place), endpoint.host)
     else:
+        context = client_context(endpoint.tls) if endpoint.tls is not None else None  # its files may be missing: first
         addresses = await resolver.resolve(endpoint.host)
         with phase.waiting(where), translated(where):
             sock = await tcp.connect(addresses, endpoint.port)
         hold(lambda: _shut_down(sock))
-        line = await _begin(endpoint, sock)
+        line = await _begin(endpoint, context, sock)
     hold(line.abort)
     return line
 
 
-async def _begin(endpoint: Endpoint, sock: socket.socket) -> Line:
-    where = f"TLS with {endpoint.place}" if endpoint.tls is not None else f"connect {endpoint.place}"
+async def _begin(endpoint: Endpoint, context: ssl.SSLContext | None, sock: socket.socket) -> Line:
+    where = f"connect {endpoint.place}" if context is None else f"TLS with {endpoint.place}"
+    name = endpoint.tls.server_name if endpoint.tls is not None else None
     try:
         with phase.waiting(where), translated(where):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             _, line = await asyncio.get_running_loop().create_connection(
                 lambda: Line(endpoint.place),
                 sock=sock,
-                ssl=client_context(endpoint.tls) if endpoint.tls is not None else None,
-                server_hostname=(endpoint.tls.server_name or endpoint.host) if endpoint.tls is not None else None,
-                ssl_handshake_timeout=_NO_TLS_TIMEOUT_SECONDS if endpoint.tls is not None else None,
+                ssl=context,
+                server_hostname=None if context is None else name or endpoint.host,
+                ssl_handshake_timeout=None if context is None else _NO_TLS_TIMEOUT_SECONDS,
             )
     except BaseException:
         sock.close()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from inspect import signature
 from typing import Any, Literal, TypeAlias
 
+from redis import exceptions
 from redis._parsers import _AsyncRESP2Parser, _AsyncRESP3Parser
 from redis.asyncio.connection import AbstractConnection
 
@@ -110,7 +111,7 @@ class Session:
         Raises:
             ProbeError: the connection is lost.
         """
-        return await self._ask(commands, [f"{_verb(command)} on {self.place}" for command in commands])
+        return await self._ask(commands, [f"{_verb(command)} on {self.place}" for command in commands]) if commands else ()
 
     async def log_in(self, login: Login) -> None:
         """Says who we are; called once, first.
@@ -124,14 +125,15 @@ class Session:
             return
         auth = [("AUTH", *_credentials(login))] if login.has_credentials else []
         commands = [*auth, *chosen, ("CLIENT", "SETNAME", CLIENT_NAME)]
-        *needed, _ = await self._ask(commands, [where] * len(commands))  # the name is a courtesy, and may need a right
+        wheres = [*([where] * len(auth)), *self._choosing(chosen), where]
+        *needed, _ = await self._ask(commands, wheres)  # the name is a courtesy, and may need a right
         _granted(*needed)
 
     async def _said_hello(self, login: Login, where: str, chosen: Sequence[tuple[str, int]]) -> bool:
         """Logs in by HELLO; False, in RESP2, where the server does not know it (before Redis 6) or no RESP3."""
         auth = ("AUTH", login.username or "default", _credentials(login)[-1]) if login.has_credentials else ()
         commands = [("HELLO", 3, *auth, "SETNAME", CLIENT_NAME), *chosen]
-        answer, *selected = await self._ask(commands, [where] * len(commands))
+        answer, *selected = await self._ask(commands, [where, *self._choosing(chosen)])
         if isinstance(answer, ProbeError) and answer.reason is Reason.UNSUPPORTED:
             self.protocol = 2
             self._wire.speak(2)
@@ -140,6 +142,9 @@ class Session:
         _granted(*selected)
         return True
 
+    def _choosing(self, chosen: Sequence[tuple[str, int]]) -> list[str]:
+        return [f"{verb} {db} on {self.place}" for verb, db in chosen]
+
     async def _ask(self, commands: Sequence[Command], wheres: Sequence[str]) -> tuple[Answer, ...]:
         with phase.waiting(wheres[0]), translated(wheres[0]):
             if not self._line.is_open:
@@ -147,10 +152,21 @@ class Session:
             if self._answers and self._line.answers != self._answers:
                 raise ProbeError(Reason.PROTOCOL, f"{wheres[0]}: the server answered more than was asked")
             await self._send(commands)
-            return tuple([await self._answer(where) for where in wheres])
+            return await self._answers_to(wheres)
 
     async def _send(self, commands: Sequence[Command]) -> None:
         await self._wire.send_packed_command(self._wire.pack_commands(commands), check_health=False)
+
+    async def _answers_to(self, wheres: Sequence[str]) -> tuple[Answer, ...]:
+        """One answer for each; a server that closes after a refusal has said why."""
+        answers: list[Answer] = []
+        for where in wheres:
+            try:
+                answers.append(await self._answer(where))
+            except exceptions.ConnectionError:
+                _granted(*answers)
+                raise
+        return tuple(answers)
 
     async def _answer(self, where: str) -> Answer:
         self._answers += 1

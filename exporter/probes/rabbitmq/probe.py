@@ -4,10 +4,12 @@ An alarm (memory, disk) silences every connection that has published, so the one
 the driver but its two refusals.
 """
 
+import asyncio
 from collections.abc import Mapping
+from weakref import WeakSet
 
 from exporter.drivers import amqp as driver
-from exporter.drivers.amqp import Depth, Endpoint, Login, NotFound
+from exporter.drivers.amqp import Depth, Endpoint, Login, NotFound, Session
 from exporter.drivers.kept import Kept, Lease
 from exporter.drivers.tls import Tls
 from exporter.errors import MESSAGE_LENGTH, ProbeError
@@ -36,6 +38,7 @@ class RabbitmqProbe(Probe[RabbitmqSettings]):
         self._login = _login(settings)
         self._speaking = Kept(1, self._connect_speaker, abort=_abort, alive=_alive)
         self._looking = Kept(1, self._connect_looker, abort=_abort, alive=_alive)
+        self._sessions: WeakSet[Session] = WeakSet()
         self._missing: frozenset[str] = frozenset()
         self._blocked = False
         reads = Collector(QUEUES, settings.interval, settings.timeout_seconds, self._read_queues)
@@ -70,6 +73,7 @@ class RabbitmqProbe(Probe[RabbitmqSettings]):
                 kept.drop_idle()
 
     async def aclose(self) -> None:
+        await asyncio.gather(*(session.close() for session in self._sessions if session.alive))
         self._speaking.close()
         self._looking.close()
 
@@ -80,11 +84,15 @@ class RabbitmqProbe(Probe[RabbitmqSettings]):
     # --- connections --------------------------------------------------------------------------------------------------
 
     async def _connect_speaker(self, lease: Lease) -> Speaker:
-        session = await driver.connect(self._login, self.runtime.resolver, lease.hold)
-        return Speaker(session, f"exporter.{self.runtime.instance}.{self.name}")
+        return Speaker(await self._connect(lease), f"exporter.{self.runtime.instance}.{self.name}")
 
     async def _connect_looker(self, lease: Lease) -> Looker:
-        return Looker(await driver.connect(self._login, self.runtime.resolver, lease.hold))
+        return Looker(await self._connect(lease))
+
+    async def _connect(self, lease: Lease) -> Session:
+        session = await driver.connect(self._login, self.runtime.resolver, lease.hold)
+        self._sessions.add(session)
+        return session
 
     async def _prove_that_it_answers(self) -> None:
         """A broker that has blocked us and then died, or froze, is not blocked."""

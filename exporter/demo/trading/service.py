@@ -1,4 +1,4 @@
-"""A small HTTP application to probe, run as `python -m exporter.demo.target PORT [UID GID]`. It measures nothing of itself.
+"""The platform's HTTP side, run as `python -m exporter.demo.trading.service PORT [UID GID]`. It measures nothing of itself.
 
 As root it gives up its rights by itself, and not its guard for it: the interpreter may stand where only root can read it.
 """
