@@ -1,15 +1,17 @@
 """What tests of the Celery probe need: a probe, its listener as the schedule keeps it, and its numbers in short."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from exporter.drivers.dns import Resolver
 from exporter.errors import AssertionFailed, ProbeError
-from exporter.model import Distribution, Family, Reading
+from exporter.model import CHECK, Distribution, Family, Reading
 from exporter.probes.base import Runtime
 from exporter.probes.celery.probe import CeleryProbe
 from exporter.probes.celery.settings import CelerySettings
+from tests.servers import eventually, nothing_left, open_fds
 
 RESTART_SECONDS = 0.2  # the schedule waits a second
 
@@ -92,6 +94,31 @@ async def look(probe: CeleryProbe) -> Reading:
             if failed.reading is None:
                 raise
             return failed.reading
+
+
+async def reconnects_leave_nothing(probe: CeleryProbe, times: int) -> None:
+    """So many times three connections, a listener's and a collector's; what is open is counted before and after, and printed."""
+
+    def standing() -> dict[str, int]:
+        return {"fds": open_fds().total(), "tasks": len(asyncio.all_tasks()), "threads": threading.active_count()}
+
+    before = standing()
+    async with nothing_left():
+        for _ in range(times):
+            await _connected_once(probe)
+        await probe.aclose()
+    print(f"{3 * times} connections: {before} before, {standing()} after")
+
+
+async def _connected_once(probe: CeleryProbe) -> None:
+    listening = asyncio.create_task(probe.listen(lambda: None))
+    await eventually(lambda: probe.pool().used == 2 or listening.done(), 5)
+    (collector,) = probe.collectors()
+    await collector.run()
+    listening.cancel()
+    with suppress(asyncio.CancelledError):
+        await listening
+    probe.drop(CHECK)
 
 
 def workers_in(reading: Reading) -> dict[str, int | float | Distribution]:

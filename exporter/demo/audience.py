@@ -42,19 +42,21 @@ class Look:
 
 
 class Audience:
-    """Looks, again and again; mutable only in its HTTP session."""
+    """Looks, again and again; mutable only in its HTTP session. `before` is called ahead of each look, and may raise to end it."""
 
-    def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
+    def __init__(self, url: str, session: aiohttp.ClientSession, before: Callable[[], None]) -> None:
         self._url = url
         self._session = session
+        self._before = before
 
     @classmethod
     @asynccontextmanager
-    async def of(cls, url: str) -> AsyncIterator[Self]:
+    async def of(cls, url: str, before: Callable[[], None]) -> AsyncIterator[Self]:
         async with aiohttp.ClientSession(timeout=_TIMEOUT, headers={"Accept": "text/plain"}) as session:
-            yield cls(url, session)
+            yield cls(url, session, before)
 
     async def look(self) -> Look:
+        self._before()
         return Look(await self._get("/health.txt"), await self._get("/metrics"))
 
     async def sees(self, what: Callable[[Look], object]) -> Look:

@@ -82,10 +82,11 @@ async def endless(stage: Stage, say: Say, greet: Callable[[Stage], None]) -> boo
 
     Raises:
         DemoRuns: there is one already.
+        ServerFailed: the exporter has ended.
     """
     with claimed(socket_path(os.environ)) as bound:
         greet(stage)
-        async with answering(bound, performer(stage)), Audience.of(stage.exporter.url) as audience:
+        async with answering(bound, performer(stage)), Audience.of(stage.exporter.url, stage.must_go_on) as audience:
             await _open(stage, audience, say)
             await _tell(audience, stage, say)
 
@@ -141,8 +142,12 @@ def _moments(look: Look, stage: Stage) -> dict[str, str]:
 
 async def once(stage: Stage, say: Say) -> bool:
     """Healthy, the database stopped, unhealthy, the circuit open, started, healthy, the circuit closed, and the exporter's
-    numbers equal to the ledger; True if all came."""
-    async with Audience.of(stage.exporter.url) as audience:
+    numbers equal to the ledger; True if all came.
+
+    Raises:
+        ServerFailed: the exporter has ended.
+    """
+    async with Audience.of(stage.exporter.url, stage.must_go_on) as audience:
         turn = _Turn(audience, say)
         try:
             async with asyncio.timeout(ONCE_SECONDS):

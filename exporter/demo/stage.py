@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from typing import Literal, TypeVar
 
 from exporter.demo.parts import App, Exporter, Platform
-from exporter.demo.servers import HOST, CeleryWorker, MissingServer, Postgres, Program, Queue, RabbitMQ, Redis, User
+from exporter.demo.servers import HOST, CeleryWorker, MissingServer, Postgres, Program, Queue, RabbitMQ, Redis, ServerFailed, User
 from exporter.demo.trading.ledger import Ledger
 from exporter.demo.trading.schema import seed
 from exporter.errors import ExporterError
@@ -97,6 +97,11 @@ class Stage:
                 self.rabbitmq.launch()
             self.rabbitmq.ready()
         self.worker.start()
+
+    def must_go_on(self) -> None:
+        """Raises ServerFailed when the exporter has ended: there is nothing to see any more."""
+        if not self.exporter.running:
+            raise ServerFailed(f"the exporter has ended: {self.exporter.last_words()}")
 
     def trade(self) -> None:
         """Has the platform trade; what it does from now on stands in the ledger."""

@@ -84,9 +84,17 @@ async def test_a_request_is_read_word_by_word() -> None:
             asked.append(("healed", *what))
             return "ok"
 
-    perform = performer(Recorder())  # type: ignore[arg-type]  # the two methods are all it uses
-    assert [await perform("break db freeze"), await perform("heal app")] == ["ok", "ok"]
-    assert asked == [("broken", "db", "freeze"), ("healed", "app")]
+        def paused(self) -> str:
+            asked.append(("paused",))
+            return "ok"
+
+        def resumed(self) -> str:
+            asked.append(("resumed",))
+            return "ok"
+
+    perform = performer(Recorder())  # type: ignore[arg-type]  # the four methods are all it uses
+    assert {await perform(request) for request in ("break db freeze", "heal app", "pause", "resume")} == {"ok"}
+    assert asked == [("broken", "db", "freeze"), ("healed", "app"), ("paused",), ("resumed",)]
     for nonsense in ("break db", "break db gently", "heal", "dance"):
         with pytest.raises(StageError, match="not understood"):
             await perform(nonsense)
@@ -109,7 +117,7 @@ def test_without_a_runtime_folder_one_in_tmp_is_taken() -> None:
     assert path == socket_path({"XDG_RUNTIME_DIR": "/nonexistent"}) == socket_path({"XDG_RUNTIME_DIR": "here"})
 
 
-@pytest.mark.parametrize("words", [["break", "db"], ["break", "db", "--how", "freeze"], ["heal", "app"]])
+@pytest.mark.parametrize("words", [["break", "db"], ["break", "db", "--how", "freeze"], ["heal", "app"], ["pause"], ["resume"]])
 def test_without_a_demo_the_command_says_how_to_start_one(runtime: Path, words: list[str]) -> None:
     """One line and exit code 2: it is the call that is wrong, not a target."""
     ended = CliRunner().invoke(demo, words)

@@ -148,6 +148,15 @@ def test_prices_are_keys_that_expire_and_a_stream(trading: Stage) -> None:
         assert prices.xlen("ticks") > 0
 
 
+def test_an_exporter_that_ended_ends_the_demo(stage: Stage) -> None:
+    """A demo that waits for a page which never comes again tells nobody anything."""
+    stage.exporter.start()
+    stage.must_go_on()
+    stage.exporter.kill()
+    with pytest.raises(ServerFailed, match="the exporter has ended: "):
+        stage.must_go_on()
+
+
 def test_a_platform_that_ended_says_why(stage: Stage) -> None:
     """The demo would go quiet, and nobody would know."""
     stage.trade()

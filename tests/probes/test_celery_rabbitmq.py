@@ -16,7 +16,7 @@ from exporter.demo.servers.rabbitmq import User
 from exporter.errors import ProbeError
 from exporter.model import Distribution, Reason
 from tests.celery_app import application
-from tests.celery_stage import Watched, listening, look, probe_of, workers_in
+from tests.celery_stage import Watched, listening, look, probe_of, reconnects_leave_nothing, workers_in
 from tests.faults import Proxy
 from tests.servers import eventually, started
 
@@ -218,6 +218,11 @@ async def test_nothing_among_the_events_can_stop_the_listener(broker: RabbitMQ, 
         await eventually(lambda: watched.tasks(name="unknown", queue="unknown") == {"started": 1}, 5)
         assert watched.rejected() == {"content_type": 2, "not_json": 3, "not_an_event": 3, "too_large": 1}
         assert watched.ended == []
+
+
+async def test_two_hundred_connections_leave_nothing_open(broker: RabbitMQ, instance: str) -> None:
+    """A broker that comes and goes all day must not fill us up."""
+    await reconnects_leave_nothing(probe_of(broker.url, instance, min_workers=0), 67)
 
 
 async def test_task_events_are_switched_on_also_for_workers_that_come_later(broker: RabbitMQ, send: Send, instance: str) -> None:

@@ -116,9 +116,10 @@ def test_who_is_down_is_not_waited_for() -> None:
 
 
 def test_a_heartbeat_that_stopped_asks_for_a_look_once() -> None:
-    """An answer since then settles it, and so does the look that got none."""
+    """What the look finds settles it, whether or not there was an answer; one that got none before does not."""
     workers = Workers()
     beat(workers, 0.0)
+    workers.asked([W], [], 1.0)
     assert not workers.gone_silent(6.0)
     assert workers.gone_silent(6.5)
     workers.asked([W], [W], 7.0)

@@ -30,7 +30,8 @@ class _Worker:
     up: bool = False
     said_goodbye: bool = False
     beat: float | None = None
-    answered: float | None = None
+    asked: float | None = None
+    answered: bool = False
     missed: int = 0
     freq_seconds: float = DEFAULT_FREQ_SECONDS
     seen: float = 0.0
@@ -81,10 +82,10 @@ class Workers:
         answers = set(answered)
         for name in answers:
             worker = self._known(name, now)
-            worker.answered, worker.missed, worker.said_goodbye, worker.up = now, 0, False, True
-        for name in set(names) - answers:
-            if name in self._workers:
-                self._workers[name].missed += 1
+            worker.asked, worker.answered, worker.missed, worker.said_goodbye, worker.up = now, True, 0, False, True
+        for name in (set(names) - answers) & self._workers.keys():
+            self._workers[name].asked = now
+            self._workers[name].missed += 1
 
     def strangers(self) -> frozenset[str]:
         """Living ones that have not told their queues yet; each is named a few times only, as it may never answer.
@@ -118,8 +119,8 @@ class Workers:
         return frozenset((*self.configured, *(name for name, worker in self._workers.items() if worker.up)))
 
     def gone_silent(self, now: float) -> bool:
-        """Whether the heartbeat of one that lives has stopped, and it has answered nothing since: a reason to look at once."""
-        return any(worker.up and worker.missed == 0 and _silent(worker, now) for worker in self._workers.values())
+        """Whether the heartbeat of one that lives has stopped, and it was not asked since: a reason to look at once."""
+        return any(worker.up and _silent_unasked(worker, now) for worker in self._workers.values())
 
     def queue_of(self, hostname: str) -> str | None:
         """The queue that a task of this worker came from, where it consumes one alone."""
@@ -152,27 +153,28 @@ class Workers:
                 del self._workers[name]
 
 
-def _silent(worker: _Worker, now: float) -> bool:
-    if worker.beat is None or now - worker.beat <= worker.silence_seconds:
-        return False
-    return worker.answered is None or worker.answered <= worker.beat + worker.silence_seconds
+def _silent_unasked(worker: _Worker, now: float) -> bool:
+    silent_since = None if worker.beat is None else worker.beat + worker.silence_seconds
+    return silent_since is not None and silent_since < now and (worker.asked is None or worker.asked <= silent_since)
 
 
 def _lives(worker: _Worker, now: float, hearing_since: float | None) -> bool:
     if worker.said_goodbye:
         return False
-    if worker.beat is not None and now - worker.beat <= worker.silence_seconds:
+    beats = worker.beat is not None and now - worker.beat <= worker.silence_seconds
+    if beats or (worker.answered and worker.missed == 0):
         return True
-    if worker.answered is not None and worker.missed == 0:
-        return True
-    if not worker.up:  # it takes a sign of life to come back: that we are deaf is none
-        return False
-    would_be_heard = hearing_since is not None and now - hearing_since > worker.silence_seconds
-    if worker.answered is None:  # remote control may be off there: its heartbeat is all there is
-        return not would_be_heard
+    # it takes a sign of life to come back: that we are deaf is none
+    return worker.up and not _believed_dead(worker, hearing_since is not None and now - hearing_since > worker.silence_seconds)
+
+
+def _believed_dead(worker: _Worker, would_be_heard: bool) -> bool:
+    """Whether the silence of one that lived until now is believed; `would_be_heard`: a heartbeat would have been."""
+    if not worker.answered:  # remote control may be off there: its heartbeat is all there is
+        return would_be_heard
     if not would_be_heard:
-        return worker.missed < DEAF_MISSES
-    return worker.missed < (1 if worker.beat is not None else SILENT_MISSES)
+        return worker.missed >= DEAF_MISSES
+    return worker.missed >= (1 if worker.beat is not None else SILENT_MISSES)
 
 
 def _note_processed(worker: _Worker, processed: int | None, now: float) -> None:
