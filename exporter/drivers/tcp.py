@@ -50,6 +50,8 @@ async def _attempt(address: Address, port: int) -> socket.socket:
     sock = socket.socket(address.family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
+        # asyncio sets it on sockets of its own alone; without it AMQP pays 40 ms a connect (Nagle against delayed ACK)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         await asyncio.get_running_loop().sock_connect(sock, _socket_address(address, port))
     except BaseException:
         sock.close()

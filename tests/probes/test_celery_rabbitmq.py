@@ -249,7 +249,7 @@ async def _until_told_by(watched: Watched, hostname: str, send: Send) -> None:
         await asyncio.to_thread(send, "shop.add", 5)
         return workers[hostname].task_events is True
 
-    await eventually(told, 15)
+    await eventually(told, 25)
 
 
 @pytest.mark.usefixtures("workers")
