@@ -27,6 +27,7 @@ HOST = "127.0.0.1"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 READY_SECONDS = 20.0
 STOP_SECONDS = 5.0
+REMOVED_SECONDS = 3.0
 
 
 class MissingServer(ExporterError):
@@ -214,7 +215,12 @@ class Program:
         if not self.needs_shutdown:
             self._signal(signal.SIGKILL)
         self.stop()
+        # what `initdb` had begun when a signal interrupted it may go on writing for a moment
+        _eventually(self._removed, REMOVED_SECONDS)
+
+    def _removed(self) -> bool:
         shutil.rmtree(self.folder, ignore_errors=True)
+        return not self.folder.exists()
 
     def __enter__(self) -> Self:
         try:
