@@ -183,5 +183,5 @@ def _fact(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
-        return listing([_fact(item) for item in value], _MOST_DETAILS)
+        return listing([_fact(item) for item in value], _MOST_DETAILS) if value else "none"
     return str(value)

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +97,7 @@ def _private_folder(prefix: str, account: Account) -> Path:
     return folder
 
 
-class Program:
+class Program(ABC):
     """One process with all that comes of it; mutable: started, frozen, killed and started again.
 
     `log` is the file its output goes to; `litter` are folders of others that go with its own, should the owner die.
@@ -116,13 +117,13 @@ class Program:
         self._log_before = 0
         self._guard: subprocess.Popen[bytes] | None = None
 
+    @abstractmethod
     def command(self) -> list[str]:
         """The program, absolute, and its arguments."""
-        raise NotImplementedError
 
+    @abstractmethod
     def is_ready(self) -> bool:
         """Whether it can be used; asked every few milliseconds, must not wait."""
-        raise NotImplementedError
 
     def environment(self) -> dict[str, str]:
         """What the process sees of ours: nothing but the folders where programs are."""
