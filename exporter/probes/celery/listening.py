@@ -144,6 +144,9 @@ class Listening:
         self._workers.asked((), answers, self._now())
         for hostname, value in answers.items():
             self._workers.consumes(hostname, queues_in(value), self._now())
+        if self._enable_task_events and answers:
+            # once more: a worker says that it is online before it listens for commands, and may have missed the first
+            await line.ask(command(ENABLE_EVENTS, tuple(answers)), ASK_SECONDS)
 
     async def _unless_blocked(self, speaking: Awaitable[None]) -> None:
         """A broker that takes no messages may take them again in a moment; how long that goes on is judged by what is heard."""
