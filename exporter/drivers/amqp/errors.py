@@ -5,9 +5,6 @@ Reply codes: https://www.rabbitmq.com/amqp-0-9-1-reference.html, "Constants".
 """
 
 import asyncio
-import errno
-import os
-import ssl
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +15,7 @@ from typing import Protocol
 
 from aiormq import exceptions as aiormq
 
-from exporter.drivers.tls import describe
+from exporter.drivers.system import of_the_system, problem
 from exporter.errors import MESSAGE_LENGTH, AssertionFailed, ProbeError
 from exporter.model import Reason
 from exporter.secret import one_line, without_literals
@@ -50,15 +47,6 @@ _CHANNEL_CODES: dict[type[BaseException], int] = {
     aiormq.ChannelNotFoundEntity: NOT_FOUND,
     aiormq.ChannelLockedResource: RESOURCE_LOCKED,
     aiormq.ChannelPreconditionFailed: PRECONDITION_FAILED,
-}
-
-_BY_ERRNO = {
-    errno.ECONNREFUSED: Reason.REFUSED,
-    errno.ECONNRESET: Reason.RESET,
-    errno.ECONNABORTED: Reason.RESET,
-    errno.EPIPE: Reason.RESET,
-    errno.EACCES: Reason.FORBIDDEN,
-    errno.EPERM: Reason.FORBIDDEN,
 }
 
 STUMBLES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -114,12 +102,12 @@ def translate(error: BaseException, where: str = "", heard: Heard | None = None)
         return heard.garbled
     if heard is not None and heard.refusal is not None:
         return _refused(heard.refusal, heard.stage, where)
-    return _of_the_broker(error, where) or _of_aiormq(error, where) or _of_the_system(error, where)
+    return _of_the_broker(error, where) or _of_aiormq(error, where) or of_the_system(error, where, "broker")
 
 
 def _refused(refusal: Refusal, stage: Stage, where: str) -> ProbeError:
     if refusal.code == ACCESS_REFUSED and stage <= Stage.LOGIN:
-        return _problem(Reason.AUTH, where, refusal.text)
+        return problem(Reason.AUTH, where, refusal.text)
     return _by_code(refusal.code, refusal.text, where)
 
 
@@ -127,18 +115,18 @@ def _by_code(code: int, text: str, where: str) -> ProbeError:
     if code == NOT_FOUND:
         return NotFound(_message(where, text))
     if code == 530 and _OVER_LIMIT in text:
-        return _problem(Reason.OVERLOAD, where, text)
-    return _problem(_BY_CODE.get(code, Reason.RESET), where, text)
+        return problem(Reason.OVERLOAD, where, text)
+    return problem(_BY_CODE.get(code, Reason.RESET), where, text)
 
 
 def _of_the_broker(error: BaseException, where: str) -> ProbeError | None:
     """Its refusal of one operation."""
     if isinstance(error, aiormq.PublishError):
-        return _problem(Reason.ASSERTION, where, "returned: no queue takes it")
+        return problem(Reason.ASSERTION, where, "returned: no queue takes it")
     if isinstance(error, aiormq.DeliveryError):
-        return _problem(Reason.OVERLOAD, where, "the broker could not take the message")
+        return problem(Reason.OVERLOAD, where, "the broker could not take the message")
     if isinstance(error, aiormq.ProbableAuthenticationError):
-        return _problem(Reason.AUTH, where, _text_of(error))
+        return problem(Reason.AUTH, where, _text_of(error))
     if isinstance(error, aiormq.ChannelClosed):
         code = _CHANNEL_CODES.get(type(error)) or next((arg for arg in error.args if isinstance(arg, int)), 0)
         return _by_code(code, _text_of(error) or "channel closed", where)
@@ -147,16 +135,16 @@ def _of_the_broker(error: BaseException, where: str) -> ProbeError | None:
 
 def _of_aiormq(error: BaseException, where: str) -> ProbeError | None:
     if isinstance(error, aiormq.AuthenticationError):
-        return _problem(Reason.UNSUPPORTED, where, "no way to log in that both know; ours is PLAIN")
+        return problem(Reason.UNSUPPORTED, where, "no way to log in that both know; ours is PLAIN")
     if isinstance(error, aiormq.ProtocolSyntaxError | aiormq.IncompatibleProtocolError):
-        return _problem(Reason.PROTOCOL, where, "not the AMQP 0-9-1 protocol: an unexpected frame")
+        return problem(Reason.PROTOCOL, where, "not the AMQP 0-9-1 protocol: an unexpected frame")
     if isinstance(error, aiormq.ChannelInvalidStateError | aiormq.AMQPError):
-        return _problem(Reason.RESET, where, "connection closed by the broker")
+        return problem(Reason.RESET, where, "connection closed by the broker")
     if isinstance(error, STUMBLES) and _raised_by_a_package(error):
         # aiormq says that it has been closed by a bare RuntimeError
         closed = type(error) is RuntimeError
         what = "connection closed" if closed else "not the AMQP 0-9-1 protocol: a frame cannot be read"
-        return _problem(Reason.RESET if closed else Reason.PROTOCOL, where, what)
+        return problem(Reason.RESET if closed else Reason.PROTOCOL, where, what)
     return None
 
 
@@ -164,19 +152,6 @@ def _raised_by_a_package(error: BaseException) -> bool:
     """Whether it comes from inside aiormq or pamqp: the same exception raised by us is our own bug."""
     frames = list(traceback.walk_tb(error.__traceback__))
     return bool(frames) and not {"aiormq", "pamqp"}.isdisjoint(Path(frames[-1][0].f_code.co_filename).parts)
-
-
-def _of_the_system(error: BaseException, where: str) -> ProbeError | None:
-    if isinstance(error, ssl.SSLError):
-        return _problem(Reason.TLS, where, describe(error))
-    if isinstance(error, TimeoutError):
-        return _problem(Reason.TIMEOUT, where, "timed out")
-    if not isinstance(error, OSError):
-        return None
-    if error.errno is None and isinstance(error, ConnectionError):
-        return _problem(Reason.RESET, where, "connection closed by the broker")
-    text = os.strerror(error.errno).lower() if error.errno else type(error).__name__
-    return _problem(_BY_ERRNO.get(error.errno or 0, Reason.UNREACHABLE), where, text)
 
 
 @contextmanager
@@ -203,10 +178,6 @@ def _told(error: BaseException, where: str | Callable[[], str], heard: Heard | N
 
 def _text_of(error: BaseException) -> str:
     return " ".join(arg for arg in error.args if isinstance(arg, str))
-
-
-def _problem(reason: Reason, where: str, what: str) -> ProbeError:
-    return ProbeError(reason, _message(where, what))
 
 
 def _message(where: str, what: str) -> str:

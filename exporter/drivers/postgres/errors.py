@@ -4,9 +4,6 @@ Of a server's error only the SQLSTATE and the primary message go on, with quoted
 configuration. SQLSTATEs: https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
 
-import errno
-import os
-import ssl
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +12,10 @@ from pathlib import Path
 import asyncpg
 from asyncpg.pgproto import pgproto
 
-from exporter.drivers.tls import describe
-from exporter.errors import MESSAGE_LENGTH, ProbeError
+from exporter.drivers.system import of_the_system, problem
+from exporter.errors import ProbeError
 from exporter.model import Reason
-from exporter.secret import one_line, without_literals
+from exporter.secret import without_literals
 
 _BY_CODE = {
     "08P01": Reason.PROTOCOL,  # also what PgBouncer says of most of its own troubles
@@ -45,16 +42,6 @@ _BY_CLASS = {
     "XX": Reason.NOT_READY,
 }
 
-_BY_ERRNO = {
-    errno.ECONNREFUSED: Reason.REFUSED,
-    errno.ENOENT: Reason.REFUSED,  # a Unix socket that is not there
-    errno.ECONNRESET: Reason.RESET,
-    errno.ECONNABORTED: Reason.RESET,
-    errno.EPIPE: Reason.RESET,
-    errno.EACCES: Reason.FORBIDDEN,
-    errno.EPERM: Reason.FORBIDDEN,
-}
-
 STUMBLES = (asyncpg.InternalClientError, AttributeError, LookupError, OverflowError, TypeError, ValueError, pgproto.BufferError)
 """What asyncpg's parser raises on messages that are well framed but nonsense inside, or that come when nobody asked."""
 
@@ -69,16 +56,16 @@ def translate(error: BaseException, where: str = "") -> ProbeError | None:
             return cause
         if isinstance(cause, asyncpg.PostgresError) and not isinstance(cause, asyncpg.ConnectionDoesNotExistError):
             return _refusal(cause, where)
-    return _of_the_system(error, where) or _of_asyncpg(error, where)
+    return of_the_system(error, where) or _of_asyncpg(error, where)
 
 
 def _of_asyncpg(error: BaseException, where: str) -> ProbeError | None:
     if isinstance(error, asyncpg.PostgresError):
-        return _problem(Reason.RESET, where, "connection closed by the server")
+        return problem(Reason.RESET, where, "connection closed by the server")
     if isinstance(error, asyncpg.InterfaceError):
         return _unusable(error, where)
     if isinstance(error, STUMBLES) and _raised_by_asyncpg(error):
-        return _problem(Reason.PROTOCOL, where, "not the PostgreSQL protocol: a message cannot be read")
+        return problem(Reason.PROTOCOL, where, "not the PostgreSQL protocol: a message cannot be read")
     return None
 
 
@@ -86,19 +73,6 @@ def _raised_by_asyncpg(error: BaseException) -> bool:
     """Whether it comes from inside asyncpg: the same exception raised by us is our own bug."""
     frames = list(traceback.walk_tb(error.__traceback__))
     return bool(frames) and "asyncpg" in Path(frames[-1][0].f_code.co_filename).parts
-
-
-def _of_the_system(error: BaseException, where: str) -> ProbeError | None:
-    if isinstance(error, ssl.SSLError):
-        return _problem(Reason.TLS, where, describe(error))
-    if isinstance(error, TimeoutError):
-        return _problem(Reason.TIMEOUT, where, "timed out")
-    if not isinstance(error, OSError):
-        return None
-    if error.errno is None and isinstance(error, ConnectionError):
-        return _problem(Reason.RESET, where, "connection closed by the server")
-    text = os.strerror(error.errno).lower() if error.errno else type(error).__name__
-    return _problem(_BY_ERRNO.get(error.errno or 0, Reason.UNREACHABLE), where, text)
 
 
 @contextmanager
@@ -127,19 +101,15 @@ def _refusal(error: asyncpg.PostgresError, where: str) -> ProbeError:
     primary = without_literals(str(getattr(error, "message", None) or ""))
     # what ran into our own timeout is not begun anew: the server has just spent that long on it
     retryable = False if reason is Reason.TIMEOUT else None
-    return _problem(reason, where, f"{code} {primary}", retryable=retryable)
+    return problem(reason, where, f"{code} {primary}", retryable=retryable)
 
 
 def _unusable(error: asyncpg.InterfaceError, where: str) -> ProbeError:
     text = str(error)
     if "SCRAM" in text:
-        return _problem(Reason.AUTH, where, "the server could not prove that it knows the password")
+        return problem(Reason.AUTH, where, "the server could not prove that it knows the password")
     if "authentic" in text.lower() or "gssapi" in text:
-        return _problem(
+        return problem(
             Reason.UNSUPPORTED, where, "no way to log in that both know; ours are scram-sha-256, md5, password, certificate"
         )
-    return _problem(Reason.RESET, where, "connection closed")
-
-
-def _problem(reason: Reason, where: str, what: str, *, retryable: bool | None = None) -> ProbeError:
-    return ProbeError(reason, one_line(f"{where}: {what}" if where else what, MESSAGE_LENGTH), retryable=retryable)
+    return problem(Reason.RESET, where, "connection closed")

@@ -4,10 +4,7 @@ Of a refusal only the code word and the primary message go on, with quoted liter
 arguments of a command they do not know, a password among them. Knows no command and no configuration.
 """
 
-import errno
-import os
 import re
-import ssl
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +12,10 @@ from pathlib import Path
 
 from redis import exceptions
 
-from exporter.drivers.tls import describe
-from exporter.errors import MESSAGE_LENGTH, ProbeError
+from exporter.drivers.system import of_the_system, problem
+from exporter.errors import ProbeError
 from exporter.model import Reason
-from exporter.secret import HIDDEN, one_line, without_literals
+from exporter.secret import HIDDEN, without_literals
 
 # The code word of a refusal (src/server.c, createSharedObjects, Redis 7.0); ERR is looked up in _BY_TEXT.
 _BY_CODE = {
@@ -46,16 +43,6 @@ _BY_TEXT = (
     (re.compile(r"invalid password|no password is set|without any password configured|operation not permitted"), Reason.AUTH),
     (re.compile(r"unknown (sub)?command", re.IGNORECASE), Reason.UNSUPPORTED),
 )
-
-_BY_ERRNO = {
-    errno.ECONNREFUSED: Reason.REFUSED,
-    errno.ENOENT: Reason.REFUSED,  # a Unix socket that is not there
-    errno.ECONNRESET: Reason.RESET,
-    errno.ECONNABORTED: Reason.RESET,
-    errno.EPIPE: Reason.RESET,
-    errno.EACCES: Reason.FORBIDDEN,
-    errno.EPERM: Reason.FORBIDDEN,
-}
 
 STUMBLES = (exceptions.InvalidResponse, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What redis-py's parsers raise on replies that are well framed but nonsense inside."""
@@ -98,12 +85,12 @@ def translate(error: BaseException, where: str = "") -> ProbeError | None:
     if isinstance(error, ProbeError):
         return error
     if isinstance(error, Refusal):
-        return _problem(error.reason, where, error.told)
+        return problem(error.reason, where, error.told)
     if isinstance(error, exceptions.ConnectionError | exceptions.TimeoutError):
         return _lost(error, where)
     if isinstance(error, STUMBLES) and _raised_by_redis(error):
-        return _problem(Reason.PROTOCOL, where, "not the Redis protocol: a reply cannot be read")
-    return _of_the_system(error, where)
+        return problem(Reason.PROTOCOL, where, "not the Redis protocol: a reply cannot be read")
+    return of_the_system(error, where)
 
 
 @contextmanager
@@ -120,8 +107,8 @@ def translated(where: str) -> Iterator[None]:
 
 def _lost(error: BaseException, where: str) -> ProbeError:
     """redis-py drops the system's error number; it is still there as the exception that it handled."""
-    told = _of_the_system(error.__context__, where) if error.__context__ is not None else None
-    return told or _problem(Reason.RESET, where, "connection closed by the server")
+    told = of_the_system(error.__context__, where) if error.__context__ is not None else None
+    return told or problem(Reason.RESET, where, "connection closed by the server")
 
 
 def _raised_by_redis(error: BaseException) -> bool:
@@ -130,20 +117,3 @@ def _raised_by_redis(error: BaseException) -> bool:
         return True
     files = {frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)}
     return any(Path(file).is_relative_to(_PACKAGE) for file in files)
-
-
-def _of_the_system(error: BaseException, where: str) -> ProbeError | None:
-    if isinstance(error, ssl.SSLError):
-        return _problem(Reason.TLS, where, describe(error))
-    if isinstance(error, TimeoutError):
-        return _problem(Reason.TIMEOUT, where, "timed out")
-    if not isinstance(error, OSError):
-        return None
-    if error.errno is None and isinstance(error, ConnectionError):
-        return _problem(Reason.RESET, where, "connection closed by the server")
-    text = os.strerror(error.errno).lower() if error.errno else type(error).__name__
-    return _problem(_BY_ERRNO.get(error.errno or 0, Reason.UNREACHABLE), where, text)
-
-
-def _problem(reason: Reason, where: str, what: str) -> ProbeError:
-    return ProbeError(reason, one_line(f"{where}: {what}" if where else what, MESSAGE_LENGTH))
