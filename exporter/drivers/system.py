@@ -29,7 +29,7 @@ def problem(reason: Reason, where: str, what: str, *, retryable: bool | None = N
 
 
 def of_the_system(error: BaseException, where: str, peer: str = "server") -> ProbeError | None:
-    """The ProbeError for ssl.SSLError, TimeoutError and OSError; None for anything else. `peer` is what the other side is called."""
+    """The ProbeError for ssl.SSLError, TimeoutError and OSError, else None. `peer` is what the other side is called."""
     if isinstance(error, ssl.SSLError):
         return problem(Reason.TLS, where, describe(error))
     if isinstance(error, TimeoutError):
