@@ -21,7 +21,7 @@ lint:
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
-	@if command -v shellcheck >/dev/null; then shellcheck .ci/setup .ci/run; fi
+	@shellcheck .ci/setup .ci/run $(wildcard deploy/*.sh deploy/*/*.sh)
 
 bench:
 	@.ci/setup dev

@@ -17,6 +17,25 @@ from tests.servers import execute, start_postgres, start_rabbitmq, start_redis, 
 P = TypeVar("P", bound=Program)
 Starting = Callable[..., Awaitable[P]]
 """Starts a server of the test's own from the options of its class; it is closed after the test."""
+Count = Callable[[str, int, int], None]
+"""Has `what`, how many hold and of how many stand in the summary of the whole run: `count("schemas valid", 3, 3)`."""
+
+
+@pytest.fixture
+def count(record_property: Callable[[str, object], None]) -> Count:
+    """Counts of one name add up over all tests; a test calls it before it asserts, so that the shortfall is seen."""
+    return lambda what, good, of: record_property("count", [what, good, of])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints what tests counted, `panels with data 31/31`; from every worker, since reports carry it."""
+    reports = [report for some in terminalreporter.stats.values() for report in some if getattr(report, "when", None) == "call"]
+    sums: dict[str, tuple[int, int]] = {}
+    for what, good, of in (value for report in reports for name, value in report.user_properties if name == "count"):
+        goods, ofs = sums.get(what, (0, 0))
+        sums[what] = goods + good, ofs + of
+    for what, (good, of) in sorted(sums.items()):
+        terminalreporter.write_line(f"{what} {good}/{of}")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 TOOLS = ("basename", "cat", "chmod", "cmp", "cp", "dirname", "mkdir", "mv", "rm", "sed", "sh", "tail")
 APT_LINE = "apt-get update && apt-get install -y --no-install-recommends"
-ALL_PACKAGES = "postgresql redis-server rabbitmq-server prometheus"
+ALL_PACKAGES = "postgresql redis-server rabbitmq-server prometheus shellcheck"
 
 _PYTHON = """\
 #!/bin/sh
@@ -147,7 +147,8 @@ def test_servers_in_debians_folders_are_seen(tmp_path: Path) -> None:
         program.parent.mkdir(parents=True)
         program.touch(mode=0o755)
     machine.program("valkey-server")
-    machine.program("promtool")
+    for name in ("promtool", "prometheus", "shellcheck"):
+        machine.program(name)
     machine.set_up()
     assert machine.done == ["venv", _pip("[dev]")]
 
@@ -155,7 +156,7 @@ def test_servers_in_debians_folders_are_seen(tmp_path: Path) -> None:
 def test_a_second_run_does_nothing_and_is_quick(tmp_path: Path) -> None:
     """It stands before every `make test`."""
     machine = Machine(tmp_path)
-    for name in ("postgres", "redis-server", "rabbitmq-server", "promtool"):
+    for name in ("postgres", "redis-server", "rabbitmq-server", "promtool", "prometheus", "shellcheck"):
         machine.program(name)
     machine.set_up()
     began = time.monotonic()
