@@ -4,6 +4,7 @@ It stretches a probe's schedule and drops its retries; it never hides a state. I
 by the probe's loop.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from random import Random
@@ -53,74 +54,124 @@ class CircuitPolicy:
     confirm_seconds: float
 
 
-class Circuit:
-    """State machine of one probe: closed → open → half_open → closed."""
+class Lease:
+    """The right to one check, from `Circuit.begin` to `Circuit.record`."""
 
-    def __init__(self, policy: CircuitPolicy) -> None:
+
+class Circuit:
+    """State machine of one probe: closed → open → half_open → closed, and forced_open where an operator says so.
+
+    A check begins with `begin` and ends with `record`. There is one lease at a time, so never two checks; one that began in another
+    state than the present one says nothing: `record` takes it back and changes no state. `moved` is told of every transition as
+    it is made.
+    """
+
+    def __init__(self, policy: CircuitPolicy, moved: Callable[[Transition], None] = lambda _: None) -> None:
         self.policy = policy
         self.state = CircuitState.CLOSED
         self.next_attempt = 0.0
+        self._moved = moved
         self._failures = 0
         self._good_trials = 0
         self._level = 0
+        self._limited_until = 0.0
+        self._lease: Lease | None = None
+        self._in_force = False
 
     @property
     def status(self) -> CircuitStatus:
-        return CircuitStatus(self.state, None if self.state is CircuitState.CLOSED else self.next_attempt)
+        return CircuitStatus(self.state, None if self.closed else self.next_attempt)
 
     @property
     def closed(self) -> bool:
         return self.state is CircuitState.CLOSED
 
-    def begin(self, now: float) -> Transition | None:
-        """Called when a check is about to start at `now`: an open circuit that is due becomes half_open before its trial."""
-        if self.state is CircuitState.OPEN and now >= self.next_attempt:
-            self._good_trials = 0
-            return self._move(CircuitState.HALF_OPEN)
-        return None
+    def begin(self, now: float) -> Lease | None:
+        """The lease for a check at `now`, None when none may begin: one is under way, or it is not due.
 
-    def trial(self, at: float) -> None:
-        """Brings the next attempt of an open circuit forward to `at`: something it depends on has recovered."""
-        if self.state is CircuitState.OPEN:
-            self.next_attempt = min(self.next_attempt, at)
+        An open or forced_open circuit that is due becomes half_open here, before its trial.
+        """
+        if self._lease is not None or not (self.closed or now >= self.next_attempt):
+            return None
+        if self.state in (CircuitState.OPEN, CircuitState.FORCED_OPEN):
+            self._half_open(now)
+        self._lease, self._in_force = Lease(), True
+        return self._lease
 
-    def record(self, verdict: Verdict, now: float, rng: Random, retry_after_seconds: float | None = None) -> Transition | None:
-        """Takes in a check that ended at `now`; returns the transition it made, if any."""
+    def record(self, lease: Lease, verdict: Verdict, now: float, rng: Random, retry_after_seconds: float | None = None) -> None:
+        """Takes the lease back with what its check, which ended at `now`, has shown."""
+        if lease is not self._lease:
+            return
+        self._lease = None
+        if not self._in_force:
+            return
         if verdict is Verdict.ANSWERED:
-            return self._answered(now)
-        if verdict is Verdict.LIMITED:
-            return self._open(now, rng, min(retry_after_seconds or 0.0, self.policy.max_retry_after_seconds))
-        if verdict is Verdict.FAILED:
-            return self._failed(now, rng)
-        self.next_attempt = now + self.policy.interval_seconds
-        return None
+            self._answered(now)
+        elif verdict is Verdict.LIMITED:
+            self._limited(now, rng, min(retry_after_seconds or 0.0, self.policy.max_retry_after_seconds))
+        elif verdict is Verdict.FAILED:
+            self._failed(now, rng)
+        else:
+            self.next_attempt = now + self.policy.interval_seconds
 
-    def _answered(self, now: float) -> Transition | None:
+    def parent_recovered(self, at: float) -> None:
+        """Brings the next attempt of an open circuit forward to `at`, but never into the time of a Retry-After."""
+        if self.state is CircuitState.OPEN:
+            self.next_attempt = min(self.next_attempt, max(at, self._limited_until))
+
+    def force_open(self, until: float) -> None:
+        """An operator has the target left alone until then; it ends through a trial, or by `trial` or `reset`."""
+        self.next_attempt = until
+        self._move(CircuitState.FORCED_OPEN)
+
+    def trial(self, now: float) -> None:
+        """An operator has a circuit that is not closed tried at once; a closed one is at work already."""
+        if not self.closed:
+            self._half_open(now)
+
+    def reset(self, now: float) -> None:
+        """As `trial`, and should it fail, the waits begin anew from the shortest."""
+        if not self.closed:
+            self._level = 0
+            self._half_open(now)
+
+    def _answered(self, now: float) -> None:
         self._failures = 0
         if self.state is not CircuitState.HALF_OPEN:
-            return None
+            return
         self._good_trials += 1
         self.next_attempt = now + self.policy.confirm_seconds
-        if self._good_trials < self.policy.close_after:
-            return None
-        self._level = 0
-        return self._move(CircuitState.CLOSED)
+        if self._good_trials >= self.policy.close_after:
+            self._level = 0
+            self._move(CircuitState.CLOSED)
 
-    def _failed(self, now: float, rng: Random) -> Transition | None:
+    def _limited(self, now: float, rng: Random, at_least_seconds: float) -> None:
+        self._open(now, rng)
+        self._limited_until = now + at_least_seconds
+        self.next_attempt = max(self.next_attempt, self._limited_until)
+
+    def _failed(self, now: float, rng: Random) -> None:
         self._failures += 1
         if self.state is CircuitState.HALF_OPEN or self._failures >= self.policy.open_after:
-            return self._open(now, rng, 0.0)
-        return None
+            self._open(now, rng)
 
-    def _open(self, now: float, rng: Random, at_least_seconds: float) -> Transition | None:
+    def _open(self, now: float, rng: Random) -> None:
         if self.state is CircuitState.HALF_OPEN:
             self._level += 1
         # capped first, then jittered downwards: otherwise most waits at the cap would end in the same instant
         doubled = self.policy.interval_seconds * 2.0 ** min(self._level, 32)
-        wait = min(self.policy.max_wait_seconds, doubled) * rng.uniform(0.8, 1.0)
-        self.next_attempt = now + max(wait, at_least_seconds)
-        return self._move(CircuitState.OPEN)
+        self.next_attempt = now + min(self.policy.max_wait_seconds, doubled) * rng.uniform(0.8, 1.0)
+        self._move(CircuitState.OPEN)
 
-    def _move(self, to: CircuitState) -> Transition | None:
+    def _half_open(self, now: float) -> None:
+        """Due at once; trials that were good before count on only where it was half_open already."""
+        self.next_attempt = now
+        if self.state is not CircuitState.HALF_OPEN:
+            self._good_trials = 0
+            self._move(CircuitState.HALF_OPEN)
+
+    def _move(self, to: CircuitState) -> None:
         before, self.state = self.state, to
-        return None if before is to else (before, to)
+        if before is not to:
+            self._in_force = False  # a check that is under way began in another state
+            self._moved((before, to))

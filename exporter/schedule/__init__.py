@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.circuit import Circuit, CircuitPolicy, Verdict
+from exporter.circuit import CircuitPolicy, Verdict
 from exporter.errors import MESSAGE_LENGTH, ProbeError
 from exporter.model import CHECK, CircuitStatus, Outcome, Reason, Run, Status
 from exporter.probes.base import Collector, Probe, ProbeSettings, RetrySettings
@@ -34,20 +34,18 @@ def retry_policy(settings: ProbeSettings) -> RetryPolicy:
     return PRESETS[chosen]
 
 
-def circuit_of(settings: ProbeSettings) -> Circuit | None:
-    """A closed circuit as configured, None where it is off."""
+def circuit_policy(settings: ProbeSettings) -> CircuitPolicy | None:
+    """The circuit as configured, None where it is off."""
     written = settings.circuit_settings
     if written is None:
         return None
-    return Circuit(
-        CircuitPolicy(
-            interval_seconds=settings.interval,
-            open_after=settings.open_after,
-            close_after=written.close_after,
-            max_wait_seconds=settings.max_wait_seconds,
-            max_retry_after_seconds=written.max_retry_after,
-            confirm_seconds=settings.confirm_seconds,
-        )
+    return CircuitPolicy(
+        interval_seconds=settings.interval,
+        open_after=settings.open_after,
+        close_after=written.close_after,
+        max_wait_seconds=settings.max_wait_seconds,
+        max_retry_after_seconds=written.max_retry_after,
+        confirm_seconds=settings.confirm_seconds,
     )
 
 
@@ -94,6 +92,7 @@ class Schedule:
         self._tools = tools
         self._scheduled: dict[str, Scheduled] = {}
         self._confirmed: dict[str, Status] = {}
+        self._failing: set[str] = set()
 
     def add(self, probe: AnyProbe) -> None:
         """Starts the probe's check, its collectors and its listener."""
@@ -107,14 +106,14 @@ class Schedule:
             return
         timing = Timing(settings.interval, settings.stale_seconds(settings.interval), settings.confirm_seconds)
         runner = Runner(check_job(probe), self._tools)
-        check = CheckLoop(runner, timing, circuit_of(settings), self._state, self._checked)
+        check = CheckLoop(runner, timing, circuit_policy(settings), self._state, self._checked)
         loops: list[Coroutine[Any, Any, None]] = [check.run()]
         for collector in collectors:
             collecting = Timing(collector.interval_seconds, settings.stale_seconds(collector.interval_seconds))
             job = Runner(collector_job(probe, collector), self._tools)
             loops.append(CollectorLoop(job, collecting, check.collecting, self._state).run())
         if type(probe).listen is not Probe.listen:
-            loops.append(keep_listening(probe.name, lambda: probe.listen(check.wake), probe.translate, self._tools.redactor))
+            loops.append(keep_listening(probe.name, lambda: probe.listen(check.ask), probe.translate, self._tools.redactor))
         tasks = [asyncio.create_task(loop, name=f"{probe.name} {number}") for number, loop in enumerate(loops)]
         for task in tasks:
             task.add_done_callback(_tell_death)
@@ -145,6 +144,7 @@ class Schedule:
         ending = [self._scheduled.pop(name) for name in names if name in self._scheduled]
         for name in names:
             self._confirmed.pop(name, None)
+            self._failing.discard(name)
         tasks = [task for scheduled in ending for task in scheduled.tasks]
         for task in tasks:
             task.cancel()
@@ -171,16 +171,31 @@ class Schedule:
             self._state.beat(loop.time(), max(0.0, loop.time() - planned))
 
     def _checked(self, name: str) -> None:
-        """When a probe has recovered, those that depend on it are tried within a second."""
+        """A change is told; a parent is looked at when a child begins to fail, and its children once it has recovered."""
         before = self._confirmed.get(name, Status.UNKNOWN)
         now = self._confirmed[name] = self._state.status(name)
         if now is not before:
             log.log(logging.INFO if now is Status.HEALTHY else logging.WARNING, "%s: %s", name, self._state.sentence(name))
         if before is Status.UNHEALTHY and now is not Status.UNHEALTHY:
-            moment = asyncio.get_running_loop().time()
-            for scheduled in self._scheduled.values():
-                if name in scheduled.probe.settings.depends_on:
-                    scheduled.loop.trial(moment + self._tools.rng.uniform(0.0, RECOVERY_SPREAD_SECONDS))
+            self._try_children(name)
+        if not self._state.failing(name):
+            self._failing.discard(name)
+        elif name not in self._failing:
+            self._failing.add(name)
+            self._ask_parents(name)
+
+    def _try_children(self, name: str) -> None:
+        """Within a second, spread, so that a broker that has just come back is not met by all at once."""
+        moment = asyncio.get_running_loop().time()
+        for scheduled in self._scheduled.values():
+            if name in scheduled.probe.settings.depends_on:
+                scheduled.loop.parent_recovered(moment + self._tools.rng.uniform(0.0, RECOVERY_SPREAD_SECONDS))
+
+    def _ask_parents(self, name: str) -> None:
+        """So that the root cause stands beside the failure, and not one interval of the parent later."""
+        for parent in self._scheduled[name].probe.settings.depends_on:
+            if parent in self._scheduled and not self._state.failing(parent):
+                self._scheduled[parent].loop.ask()
 
 
 def _tell_death(task: "asyncio.Task[None]") -> None:

@@ -6,9 +6,11 @@ Times are the event loop's. What happened goes to the state; nothing here is rea
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
-from exporter.circuit import Circuit, Transition, Verdict
+from exporter.circuit import Circuit, CircuitPolicy, Lease, Transition, Verdict
 from exporter.model import CircuitStatus, Outcome, Reason, Run, Skip
 from exporter.schedule.plan import first, next_slot, slots_between
 from exporter.schedule.run import Runner
@@ -30,13 +32,13 @@ class CheckLoop:
     """The check of one probe, for ever. `checked` is called after every check that was recorded."""
 
     def __init__(
-        self, runner: Runner, timing: Timing, circuit: Circuit | None, state: State, checked: Callable[[str], None]
+        self, runner: Runner, timing: Timing, policy: CircuitPolicy | None, state: State, checked: Callable[[str], None]
     ) -> None:
         self.name = runner.job.probe
         self.collecting = asyncio.Event()
         self._runner = runner
         self._timing = timing
-        self._circuit = circuit
+        self._circuit = None if policy is None else Circuit(policy, self._moved)
         self._state = state
         self._checked = checked
         self._woken = asyncio.Event()
@@ -44,6 +46,7 @@ class CheckLoop:
         self._ended = 0.0
         self._pending = False
         self._asked = False
+        self._ask_again = 0.0
 
     async def run(self) -> None:
         """Returns never; cancelled, it ends within a little more than a second."""
@@ -52,23 +55,32 @@ class CheckLoop:
         while True:
             await self._wait()
             began = loop.time()
-            self._begin_trial(began)
-            self._asked = False
-            await self._runner.run(self._record, retries=self._closed)
-            self._skip(Skip.OVERLAP, began, loop.time())
+            if self._circuit is None:
+                await self._check(None, began)
+            elif (lease := self._begin(self._circuit, began)) is not None:
+                await self._check(lease, began)
             self._plan(self._next(loop.time()))
 
-    def wake(self) -> None:
-        """Asks for a check now: at most one per confirm_interval, and not against an open circuit."""
+    async def _check(self, lease: Lease | None, began: float) -> None:
+        asked, self._asked = self._asked, False
+        await self._runner.run(partial(self._record, lease), retries=self._closed)
+        if asked:
+            self._ask_again = self._ended + self._timing.confirm_seconds
+        self._skip(Skip.OVERLAP, began, asyncio.get_running_loop().time())
+
+    def ask(self) -> None:
+        """Asks for a check now: at most one such per confirm_interval, no sooner than a pending change is due to be confirmed,
+        and not against an open circuit."""
         if self._closed:
             self._asked = True  # outlasts a check that is under way: it may have looked too early
-            self._planned = min(self._planned, self._ended + self._timing.confirm_seconds)
+            soonest = self._ended + self._timing.confirm_seconds if self._pending else self._ask_again
+            self._planned = min(self._planned, max(soonest, asyncio.get_running_loop().time()))
             self._woken.set()
 
-    def trial(self, at: float) -> None:
+    def parent_recovered(self, at: float) -> None:
         """Brings the next check, or the trial of an open circuit, forward to `at`: what it depends on has recovered."""
         if self._circuit is not None and not self._closed:
-            self._circuit.trial(at)
+            self._circuit.parent_recovered(at)
             self._plan(self._circuit.next_attempt)
         else:
             self._plan(min(self._planned, at))
@@ -83,24 +95,24 @@ class CheckLoop:
         loop = asyncio.get_running_loop()
         while loop.time() < self._planned:
             self._woken.clear()
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout_at(self._planned):
                     await self._woken.wait()
-            except TimeoutError:
-                return
 
-    def _begin_trial(self, now: float) -> None:
-        if self._circuit is not None and not self._closed:
+    def _begin(self, circuit: Circuit, now: float) -> Lease | None:
+        resting = not circuit.closed
+        lease = circuit.begin(now)
+        if lease is not None and resting:
             self._skip(Skip.CIRCUIT, self._ended, now)
-            self._moved(self._circuit.begin(now))
             self._plan(now)  # half_open is told before its trial
+        return lease
 
-    def _record(self, run: Run) -> None:
+    def _record(self, lease: Lease | None, run: Run) -> None:
         self._ended = run.ended
         self._pending = self._state.record(self.name, run, self._timing.stale_seconds)
-        if self._circuit is not None:
+        if self._circuit is not None and lease is not None:
             retry_after = run.reading.retry_after_seconds if run.reading else None
-            self._moved(self._circuit.record(verdict(run), run.ended, self._runner.tools.rng, retry_after))
+            self._circuit.record(lease, verdict(run), run.ended, self._runner.tools.rng, retry_after)
         self._plan(self._next(run.ended))
         self._let_collect(verdict(run))
         self._checked(self.name)
@@ -131,9 +143,8 @@ class CheckLoop:
         if passed:
             self._state.skipped(self.name, reason, passed)
 
-    def _moved(self, transition: Transition | None) -> None:
-        if transition is not None:
-            self._state.moved(self.name, transition)
+    def _moved(self, transition: Transition) -> None:
+        self._state.moved(self.name, transition)
 
 
 def verdict(run: Run) -> Verdict:

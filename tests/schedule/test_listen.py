@@ -68,7 +68,7 @@ def test_a_listener_may_ask_for_a_check_now_but_not_too_often() -> None:
             await asyncio.sleep(59)
 
     travel(main())
-    assert 59 / 5.6 - 2 <= len(probe.began) <= 59 / 5 + 2
+    assert 59 / 5.6 - 2 <= len(probe.began) <= 59 / 5 + 3  # the first, those asked for, and one slot of the grid
 
 
 def test_asked_during_a_check_the_next_one_follows_it() -> None:
@@ -93,3 +93,27 @@ def test_asked_during_a_check_the_next_one_follows_it() -> None:
 
     travel(main())
     assert [round(later - earlier) for earlier, later in pairwise(probe.began)][:1] == [8]
+
+
+def test_a_change_is_confirmed_no_sooner_for_being_asked() -> None:
+    """Two looks at one blip are not two looks."""
+
+    async def down() -> Reading:
+        raise ProbeError(Reason.REFUSED, "refused", retryable=False)
+
+    class Eager(StageProbe):
+        async def listen(self, wake: object) -> None:
+            assert callable(wake)
+            await asyncio.sleep(1)  # after the first check
+            while True:
+                await asyncio.sleep(0.1)
+                wake()
+
+    probe = Eager("broker", stage_settings(interval="60s"), down)
+
+    async def main() -> None:
+        async with Stage(probe):
+            await asyncio.sleep(8)
+
+    travel(main())
+    assert probe.began[1] - probe.began[0] >= 5

@@ -245,6 +245,53 @@ def test_a_child_whose_circuit_is_closed_is_tried_too() -> None:
     assert 0 <= travel(main()) <= 1.1
 
 
+def test_a_parent_is_looked_at_at_once_when_its_children_begin_to_fail() -> None:
+    """So the root cause is right beside the first failure; ten children that fail together cost the parent one check."""
+
+    async def main() -> None:
+        parent = StageProbe("broker", stage_settings(interval="300s", timeout="2s"))
+        children = [
+            StageProbe(f"child-{number}", stage_settings(interval="20s", timeout="2s", depends_on=["broker"]))
+            for number in range(10)
+        ]
+        async with Stage(parent, *children) as stage:
+            for number in range(11):
+                await stage.checks(2 if number else 1, number)
+            checked = len(parent.began)
+            parent.act = down
+            for child in children:
+                child.act = down
+            await stage.until(lambda: any(stage.status(number).failing for number in range(1, 11)))
+            began = stage.loop.time()
+            await stage.until(lambda: stage.status().failing)
+            assert stage.loop.time() - began <= 0.1
+            assert len(parent.began) == checked + 1
+            await stage.until(lambda: stage.status().status is Status.UNHEALTHY)
+            assert parent.began[checked + 1] - parent.began[checked] == pytest.approx(5.0)  # confirmed no sooner for all of them
+
+    travel(main())
+
+
+def test_children_that_fail_alone_ask_a_sound_parent_at_most_once_per_confirm_interval() -> None:
+    """A child that flaps is not to become a load on the database behind it."""
+
+    async def main() -> None:
+        parent = StageProbe("broker", stage_settings(interval="300s"))
+        flaps = iter(range(10_000))
+
+        async def flap() -> Reading:
+            return await (good() if next(flaps) % 2 else down())
+
+        children = [
+            StageProbe(f"child-{number}", stage_settings(interval="1s", depends_on=["broker"]), flap) for number in range(10)
+        ]
+        async with Stage(parent, *children):
+            await asyncio.sleep(100)
+        assert 12 <= len(parent.began) <= 100 / 5 + 3
+
+    travel(main())
+
+
 def test_a_close_that_hangs_is_abandoned_and_counted() -> None:
     """The others are closed, and the end comes in time."""
     free = asyncio.Event()
