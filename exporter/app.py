@@ -197,10 +197,11 @@ async def probe_once(configuration: Configuration, names: Sequence[str]) -> tupl
     runs: dict[str, list[Run]] = {name: [] for name in names}
     loaded = dict(zip(names, await exporter.load(names), strict=True))
 
-    def record(name: str, run: Run) -> None:
+    def note(name: str, run: Run) -> None:
         runs[name].append(run)
-        exporter.state.record(name, run, float("inf"))
-        exporter.state.plan(name, float("inf"), CircuitStatus(), None)  # there is no next check that could be overdue
+        record = exporter.state.of(name)
+        record.take(run, float("inf"))
+        record.plan(float("inf"), CircuitStatus(), None)  # there is no next check that could be overdue
 
     async def once(name: str, probe: Probe[Any] | ProbeError) -> None:
         if isinstance(probe, ProbeError):
@@ -208,7 +209,7 @@ async def probe_once(configuration: Configuration, names: Sequence[str]) -> tupl
             runs[name].append(exporter.schedule.refused_run(probe))
             return
         exporter.schedule.attach(probe)
-        await run_once(probe, exporter.tools, partial(record, name))
+        await run_once(probe, exporter.tools, partial(note, name))
 
     await asyncio.gather(*(once(name, probe) for name, probe in loaded.items()))
     return exporter, runs

@@ -51,14 +51,21 @@ _SHORTEST = 4  # a shorter known secret would blank out ordinary words
 
 
 class Redactor:
-    """Blanks known secrets, URL userinfo, query strings and `password=…` in text. Frozen once made."""
+    """Blanks known secrets, URL userinfo, query strings and `password=…` in text. Mutable: it learns, and forgets nothing."""
 
-    __slots__ = ("_known",)
+    __slots__ = ("_forms", "_known")
 
     def __init__(self, secrets: Iterable[Secret] = ()) -> None:
-        forms = {form for secret in secrets for form in _forms(secret.reveal())}
-        known = sorted((form for form in forms if len(form) >= _SHORTEST), key=len, reverse=True)
-        self._known = re.compile("|".join(map(re.escape, known)), re.IGNORECASE) if known else None
+        self._forms: set[str] = set()
+        self._known: re.Pattern[str] | None = None
+        self.learn(secrets)
+
+    def learn(self, secrets: Iterable[Secret]) -> None:
+        """Knows these too from now on; those before may still stand in a message of a run that has begun with them."""
+        new = {form for secret in secrets for form in _forms(secret.reveal()) if len(form) >= _SHORTEST} - self._forms
+        if new:
+            self._forms |= new
+            self._known = re.compile("|".join(map(re.escape, sorted(self._forms, key=len, reverse=True))), re.IGNORECASE)
 
     def clean(self, text: str) -> str:
         """The text with everything secret replaced by `…`."""

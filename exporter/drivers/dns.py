@@ -7,12 +7,11 @@ name nor the exit.
 
 import asyncio
 import socket
-import threading
-from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 
 from exporter import phase
+from exporter.drivers.thread import in_thread
 from exporter.errors import ProbeError
 from exporter.model import Reason
 
@@ -65,38 +64,16 @@ class Resolver:
         under_way = self._lookups.get(host)
         if under_way is not None:
             return under_way
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Addresses] = loop.create_future()
         try:
-            threading.Thread(target=_look_up, args=(host, loop, answer), name=f"lookup {host}", daemon=True).start()
+            answer = in_thread(f"lookup {host}", lambda: _look_up(host))
         except RuntimeError as error:  # the process may start no more threads
             raise ProbeError(Reason.DNS, f"resolve {host}: no thread can be started for it") from error
-        answer.add_done_callback(lambda future: self._forget(host, future))
+        answer.add_done_callback(lambda _: self._lookups.pop(host, None))
         self._lookups[host] = answer
         return answer
 
-    def _forget(self, host: str, answer: "asyncio.Future[Addresses]") -> None:
-        self._lookups.pop(host, None)
-        if not answer.cancelled():
-            answer.exception()  # seen, even when nobody waits any more
 
-
-def _look_up(host: str, loop: asyncio.AbstractEventLoop, answer: "asyncio.Future[Addresses]") -> None:
-    """Runs in its own thread; the loop may be closed by the time it answers."""
-    result: Addresses | Exception
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        result = tuple(dict.fromkeys(Address(family, str(address[0])) for family, _, _, _, address in found))
-    except (OSError, UnicodeError) as error:
-        result = error
-    with suppress(RuntimeError):  # the loop is closed
-        loop.call_soon_threadsafe(_answer, answer, result)
-
-
-def _answer(answer: "asyncio.Future[Addresses]", result: Addresses | Exception) -> None:
-    if answer.done():
-        return
-    if isinstance(result, Exception):
-        answer.set_exception(result)
-    else:
-        answer.set_result(result)
+def _look_up(host: str) -> Addresses:
+    """Blocks for as long as the resolver likes."""
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return tuple(dict.fromkeys(Address(family, str(address[0])) for family, _, _, _, address in found))

@@ -80,6 +80,12 @@ class Exposition:
             out.append(b"# EOF\n")
         return b"".join(out)
 
+    def relabel(self, labels: Mapping[str, str]) -> None:
+        """From now on these stand on every series of the process itself; a probe's own come with its tally."""
+        self._labels = static_labels(labels)
+        self._generation = -1
+        self._next_reread = 0.0
+
     # -- what has changed --------------------------------------------------------------------------------------------
 
     def _update(self, snapshot: Snapshot, now: float) -> None:
@@ -135,7 +141,7 @@ class Exposition:
             names.add(family.metric.name)
             joined = self._joined(family.metric)
             before = joined.parts.get(key)
-            if before is not None and before.run == run and run >= 0:
+            if before is not None and before.run == run and run >= 0 and before.static == labels:
                 continue
             text, prefixes = lines(family, labels, before.prefixes if before and before.static == labels else {})
             if before is None or before.lines != text:

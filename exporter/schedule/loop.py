@@ -10,11 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from exporter.circuit import Circuit, CircuitPolicy, Lease, Transition, Verdict
+from exporter.circuit import Circuit, CircuitPolicy, Lease, Verdict
 from exporter.model import CircuitStatus, Outcome, Reason, Run, Skip
 from exporter.schedule.plan import first, next_slot, slots_between
 from exporter.schedule.run import Runner
-from exporter.state import State
+from exporter.state import Record
 
 log = logging.getLogger(__name__)
 
@@ -29,17 +29,17 @@ class Timing:
 
 
 class CheckLoop:
-    """The check of one probe, for ever. `checked` is called after every check that was recorded."""
+    """The check of one probe, for ever. `checked` is called with every check, once it is recorded."""
 
     def __init__(
-        self, runner: Runner, timing: Timing, policy: CircuitPolicy | None, state: State, checked: Callable[[str], None]
+        self, runner: Runner, timing: Timing, policy: CircuitPolicy | None, record: Record, checked: Callable[[Run], None]
     ) -> None:
         self.name = runner.job.probe
         self.collecting = asyncio.Event()
         self._runner = runner
         self._timing = timing
-        self._circuit = None if policy is None else Circuit(policy, self._moved)
-        self._state = state
+        self._circuit = None if policy is None else Circuit(policy, record.moved)
+        self._into = record
         self._checked = checked
         self._woken = asyncio.Event()
         self._planned = 0.0
@@ -109,13 +109,13 @@ class CheckLoop:
 
     def _record(self, lease: Lease | None, run: Run) -> None:
         self._ended = run.ended
-        self._pending = self._state.record(self.name, run, self._timing.stale_seconds)
+        self._pending = self._into.take(run, self._timing.stale_seconds)
         if self._circuit is not None and lease is not None:
             retry_after = run.reading.retry_after_seconds if run.reading else None
             self._circuit.record(lease, verdict(run), run.ended, self._runner.tools.rng, retry_after)
         self._plan(self._next(run.ended))
         self._let_collect(verdict(run))
-        self._checked(self.name)
+        self._checked(run)
 
     def _let_collect(self, last: Verdict) -> None:
         """Collectors rest while the check fails: a wrong password must not be tried by each of them too."""
@@ -136,15 +136,12 @@ class CheckLoop:
         status = self._circuit.status if self._circuit is not None else CircuitStatus()
         in_seconds = planned - asyncio.get_running_loop().time()
         attempt_at = None if status.next_attempt is None else self._runner.tools.wall() + in_seconds
-        self._state.plan(self.name, planned, status, attempt_at)
+        self._into.plan(planned, status, attempt_at)
 
     def _skip(self, reason: Skip, start: float, end: float) -> None:
         passed = slots_between(self.name, self._timing.interval_seconds, start, end)
         if passed:
-            self._state.skipped(self.name, reason, passed)
-
-    def _moved(self, transition: Transition) -> None:
-        self._state.moved(self.name, transition)
+            self._into.skipped(reason, passed)
 
 
 def verdict(run: Run) -> Verdict:
@@ -160,11 +157,11 @@ def verdict(run: Run) -> Verdict:
 class CollectorLoop:
     """One collector of one probe, for ever; rests until a check has succeeded, while it fails, and until the circuit is closed."""
 
-    def __init__(self, runner: Runner, timing: Timing, may_collect: asyncio.Event, state: State) -> None:
+    def __init__(self, runner: Runner, timing: Timing, may_collect: asyncio.Event, record: Record) -> None:
         self._runner = runner
         self._timing = timing
         self._may_collect = may_collect
-        self._state = state
+        self._into = record
         self._reason: Reason | None = None
 
     async def run(self) -> None:
@@ -178,7 +175,7 @@ class CollectorLoop:
             await asyncio.sleep(slot - loop.time())
 
     def _record(self, run: Run) -> None:
-        self._state.record(self._runner.job.probe, run, self._timing.stale_seconds)
+        self._into.take(run, self._timing.stale_seconds)
         if run.outcome is not Outcome.CANCELLED and run.reason is not self._reason:
             self._reason = run.reason
             self._tell(run)
@@ -188,5 +185,5 @@ class CollectorLoop:
         probe = self._runner.job.probe
         if run.reason is None:
             log.info("%s/%s: reads again", probe, run.collector)
-        elif not self._state.failing(probe):
+        elif not self._into.failing:
             log.warning("%s/%s: %s: %s", probe, run.collector, run.reason, run.message)

@@ -4,23 +4,25 @@ Everything runs on one event loop, so nothing here is locked. Knows no clock (mo
 """
 
 from collections import deque
-from collections.abc import Sequence
 from itertools import count
 
-from exporter.circuit import Transition
-from exporter.model import CHECK, CircuitStatus, Reload, Run, Skip, Snapshot, Status
-from exporter.state.record import Live, Record, Watched
+from exporter.model import Reload, Snapshot
+from exporter.state.record import Live, Record, Tallies, Watched
 
 LAG_SAMPLES = 60
 
-__all__ = ["Live", "State", "Watched"]
+__all__ = ["Live", "Record", "State", "Watched"]
 
 
 class State:
-    """One writer (the schedule), many readers. `now` is monotonic seconds everywhere, `wall` Unix seconds."""
+    """One writer (the schedule, by way of a record for each probe), many readers.
+
+    `now` is monotonic seconds everywhere, `wall` Unix seconds.
+    """
 
     def __init__(self, now: float, wall: float) -> None:
         self._records: dict[str, Record] = {}
+        self._tallies: dict[str, Tallies] = {}  # of every name ever configured: a probe that comes back counts on
         self._numbers = count(1)
         self._generation = 0
         self._beat = now
@@ -28,64 +30,36 @@ class State:
         self._lags: deque[float] = deque(maxlen=LAG_SAMPLES)
         self._reload = Reload(successful=True, at=wall)
 
-    def add(self, watched: Watched, now: float) -> None:
-        """A probe exists from now on; a disabled one too."""
-        self._records[watched.name] = Record(watched, now, self._numbers.__next__)
-        self._generation += 1
+    def add(self, watched: Watched, now: float) -> Record:
+        """A probe exists from now on, a disabled one too. One of its name makes room; what was counted under the name counts on."""
+        tallies = self._tallies.setdefault(watched.name, Tallies())
+        record = self._records[watched.name] = Record(watched, now, self._numbers.__next__, self._stood, tallies)
+        self._stood()
+        return record
 
-    def attach(self, name: str, live: Live, collectors: Sequence[str]) -> None:
-        """The probe's code is loaded: this is where to ask it, and these are its collectors."""
-        record = self._records[name]
-        record.live = live
-        for collector in collectors:
-            record.add_collector(collector)
+    def remove(self, name: str) -> None:
+        """The probe is seen no more, from this moment on."""
+        del self._records[name]
+        self._stood()
 
-    def record(self, name: str, run: Run, stale_seconds: float) -> bool:
-        """Takes in a finished run; returns whether a change of status is pending confirmation."""
-        record = self._records[name]
-        before = record.standing
-        if run.collector == CHECK:
-            pending = record.add_check(run, stale_seconds)
-        else:
-            record.add_collected(run, stale_seconds)
-            pending = False
-        if record.standing != before:
-            self._generation += 1
-        return pending
-
-    def status(self, name: str) -> Status:
-        """The confirmed status."""
-        return self._records[name].verdict.status
-
-    def failure_threshold(self, name: str) -> int:
-        """How many failed checks in a row confirm that it is unhealthy."""
-        return self._records[name].watched.failure_threshold
-
-    def failing(self, name: str) -> bool:
-        """Whether the last check failed, confirmed or not."""
-        return self._records[name].standing[1]
-
-    def sentence(self, name: str) -> str:
-        """The confirmed status and why, for a log line."""
-        verdict = self._records[name].verdict
-        reason, message = verdict.why
-        return str(verdict.status) if reason is None else f"{verdict.status}, {reason}: {message}"
-
-    def plan(self, name: str, planned: float, circuit: CircuitStatus, next_attempt_at: float | None) -> None:
-        """The next check is planned for `planned`, with the circuit standing so."""
-        self._records[name].plan(planned, circuit, next_attempt_at)
-
-    def moved(self, name: str, transition: Transition) -> None:
-        self._records[name].tallies.transitions[transition] += 1
-        self._records[name].touch()
-
-    def skipped(self, name: str, reason: Skip, count: int = 1) -> None:
-        self._records[name].tallies.skipped[reason] += count
-        self._records[name].touch()
+    def of(self, name: str) -> Record:
+        """The probe's record."""
+        return self._records[name]
 
     def abandoned(self, name: str) -> None:
-        self._records[name].tallies.abandoned += 1
-        self._records[name].touch()
+        """A task of that probe, which may be gone by now, outlived its cancellation."""
+        if name in self._records:
+            self._records[name].abandoned()
+        else:
+            self._tallies[name].abandoned += 1
+
+    def reloaded(self, wall: float) -> None:
+        """A configuration has taken effect."""
+        self._reload = Reload(successful=True, at=wall)
+
+    def not_reloaded(self, message: str) -> None:
+        """A configuration could not be used: the one before goes on. `message` is one safe line."""
+        self._reload = Reload(successful=False, at=self._reload.at, message=message)
 
     def beat(self, now: float, lag_seconds: float) -> None:
         """The scheduler is alive; its last wake-up came `lag_seconds` late."""
@@ -103,3 +77,6 @@ class State:
             tallies=tuple(tally for _, tally in views),
             reload=self._reload,
         )
+
+    def _stood(self) -> None:
+        self._generation += 1

@@ -2,8 +2,8 @@
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from exporter.circuit import LEGAL, Transition
@@ -131,14 +131,21 @@ class Tallies:
 
 
 class Record:
-    """One probe. Written by `State` alone; `views()` gives frozen values, made anew only after a change."""
+    """One probe. Its loops write here, through `State.of`; `views()` gives frozen values, made anew only after a change.
 
-    def __init__(self, watched: Watched, now: float, number: Callable[[], int]) -> None:
+    A record that has left the state, or made room for another of its name, may be written to as before: nobody reads it any
+    more. `number` gives numbers that no record had before, `stood` is told when verdicts may have changed.
+    """
+
+    def __init__(
+        self, watched: Watched, now: float, number: Callable[[], int], stood: Callable[[], None], tallies: Tallies
+    ) -> None:
         self.watched = watched
         self._number = number
-        self.live: Live | None = None
-        self.verdict = Verdict(watched.failure_threshold, watched.success_threshold)
-        self.tallies = Tallies()
+        self._stood = stood
+        self._live: Live | None = None
+        self._verdict = Verdict(watched.failure_threshold, watched.success_threshold)
+        self._tallies = tallies
         self._series = Series(watched.max_series, number)
         self._circuit = CircuitStatus()
         self._next_attempt_at: float | None = None
@@ -148,6 +155,46 @@ class Record:
         self._seen: tuple[int, PoolUse | None] | None = None
         self._views: tuple[ProbeStatus, ProbeTally] | None = None
         self.plan(now, self._circuit, None)
+
+    # -- what its loops write ----------------------------------------------------------------------------------------
+
+    def attach(self, live: Live, collectors: Sequence[str]) -> None:
+        """The probe's code is loaded: this is where to ask it, and these are its collectors."""
+        self._live = live
+        self._collectors.update((name, CollectorStatus(name)) for name in collectors if name not in self._collectors)
+        self.touch()
+
+    def take(self, run: Run, stale_seconds: float) -> bool:
+        """Takes in a finished run; returns whether a change of status is pending confirmation."""
+        before = self._standing
+        if run.collector == CHECK:
+            pending = self._take_check(run, stale_seconds)
+        else:
+            self._take_collected(run, stale_seconds)
+            pending = False
+        if self._standing != before:
+            self._stood()
+        return pending
+
+    def moved(self, transition: Transition) -> None:
+        """The circuit has gone from one state to another."""
+        self._tallies.transitions[transition] += 1
+        self.touch()
+
+    def skipped(self, reason: Skip, count: int = 1) -> None:
+        """So many planned checks were passed over."""
+        self._tallies.skipped[reason] += count
+        self.touch()
+
+    def abandoned(self) -> None:
+        """A task outlived its cancellation."""
+        self._tallies.abandoned += 1
+        self.touch()
+
+    def relabel(self, labels: tuple[tuple[str, str], ...]) -> None:
+        """Its series carry these static labels from now on."""
+        self.watched = replace(self.watched, labels=labels)
+        self.touch()
 
     def plan(self, planned: float, circuit: CircuitStatus, next_attempt_at: float | None) -> None:
         """The next check is planned for `planned`: it is overdue when none has ended long after."""
@@ -161,14 +208,34 @@ class Record:
         self._version = self._number()
         self._views = None
 
-    def add_collector(self, name: str) -> None:
-        self._collectors.setdefault(name, CollectorStatus(name))
-        self.touch()
+    # -- what they ask -----------------------------------------------------------------------------------------------
 
-    def add_check(self, run: Run, stale_seconds: float) -> bool:
-        """Takes in a check; returns whether it contradicts the confirmed status."""
+    @property
+    def status(self) -> Status:
+        """The confirmed status."""
+        return self._verdict.status
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last check failed, confirmed or not."""
+        return self._verdict.failures_in_a_row > 0
+
+    @property
+    def sentence(self) -> str:
+        """The confirmed status and why, for a log line."""
+        reason, message = self._verdict.why
+        return str(self.status) if reason is None else f"{self.status}, {reason}: {message}"
+
+    # -- how it is kept ----------------------------------------------------------------------------------------------
+
+    @property
+    def _standing(self) -> tuple[Status, bool]:
+        """What the verdicts of this probe and of those that depend on it follow from."""
+        return self.status, self.failing
+
+    def _take_check(self, run: Run, stale_seconds: float) -> bool:
         self.touch()
-        self.tallies.add(run)
+        self._tallies.add(run)
         if run.outcome is Outcome.CANCELLED:
             return False
         good = run.outcome is not Outcome.FAILURE
@@ -176,10 +243,10 @@ class Record:
             self._detail = {**({} if good else self._detail), **run.reading.detail}
             self._series.take(CHECK, run.reading, run.ended, run.ended + stale_seconds, complete=good)
         self._series.take_up(self.watched.up, int(good))
-        return self.verdict.add(run)
+        return self._verdict.add(run)
 
-    def add_collected(self, run: Run, stale_seconds: float) -> None:
-        """Takes in a collector's run; one that was cancelled leaves no trace."""
+    def _take_collected(self, run: Run, stale_seconds: float) -> None:
+        """One that was cancelled leaves no trace."""
         if run.outcome is Outcome.CANCELLED:
             return
         self.touch()
@@ -197,16 +264,13 @@ class Record:
         if run.reading is not None:
             self._series.take(run.collector, run.reading, run.ended, run.ended + stale_seconds, complete=good)
 
-    @property
-    def standing(self) -> tuple[Status, bool]:
-        """What the verdicts of this probe and of those that depend on it follow from: confirmed status, and last check failed."""
-        return self.verdict.status, self.verdict.failures_in_a_row > 0
+    # -- what readers see --------------------------------------------------------------------------------------------
 
     def views(self) -> tuple[ProbeStatus, ProbeTally]:
         """What readers see of the probe now; what its listener has counted is taken over first."""
-        if self.live is not None:
-            version, families = self.live.counters()
-            seen = (version, self.live.pool())
+        if self._live is not None:
+            version, families = self._live.counters()
+            seen = (version, self._live.pool())
             if seen != self._seen:
                 self._seen = seen
                 self._series.take_counters(version, families)
@@ -216,7 +280,7 @@ class Record:
         return self._views
 
     def _status(self) -> ProbeStatus:
-        watched, verdict, last = self.watched, self.verdict, self.verdict.last
+        watched, verdict, last = self.watched, self._verdict, self._verdict.last
         reason, message = verdict.why
         return ProbeStatus(
             name=watched.name,
@@ -235,7 +299,7 @@ class Record:
             last_run_at=last.ended_at if last else None,
             last_success_at=verdict.last_success_at,
             duration_seconds=last.duration_seconds if last else None,
-            failing=verdict.failures_in_a_row > 0,
+            failing=self.failing,
             consecutive_failures=verdict.failures_in_a_row,
             overdue=self._overdue,
             circuit=self._circuit,
@@ -244,7 +308,7 @@ class Record:
         )
 
     def _tally(self) -> ProbeTally:
-        watched, tallies, series = self.watched, self.tallies, self._series
+        watched, tallies, series = self.watched, self._tallies, self._series
         return ProbeTally(
             name=watched.name,
             version=self._version,
@@ -262,7 +326,7 @@ class Record:
             next_attempt_at=self._next_attempt_at,
             pool=self._pool(),
             capabilities=series.capabilities,
-            up=None if self.verdict.last is None else self.verdict.failures_in_a_row == 0,
+            up=None if self._verdict.last is None else self._verdict.failures_in_a_row == 0,
             blocks=series.blocks(self._overdue),
         )
 

@@ -22,7 +22,8 @@ from exporter.drivers.dns import Resolver
 from exporter.model import Outcome, Reason, Run
 from exporter.probes import TYPES
 from exporter.probes.base import Probe, Runtime
-from exporter.schedule import Tools, check_job
+from exporter.schedule import Tools
+from exporter.schedule.jobs import check_job
 from exporter.schedule.run import Runner
 from exporter.secret import Redactor
 from tests.faults import TEN_ZEROS, Proxy, black_hole, garbage, resetting, saying, saying_over_tls, silent

@@ -53,7 +53,7 @@ def test_one_header_however_many_probes() -> None:
     """HELP and TYPE once, samples of all probes together: interleaved families are refused by parsers."""
     page = Page("a", "b")
     for name in ("a", "b"):
-        page.state.record(name, run(CHECK, 1.0, Family(SIZE, ((("x",), 7), (("y",), 8.5)))), 30.0)
+        page.state.of(name).take(run(CHECK, 1.0, Family(SIZE, ((("x",), 7), (("y",), 8.5)))), 30.0)
     wanted = [
         "# HELP pg_database_size_bytes Bytes on disk.",
         "# TYPE pg_database_size_bytes gauge",
@@ -68,7 +68,7 @@ def test_one_header_however_many_probes() -> None:
 def test_openmetrics_differs_in_headers_and_end_alone() -> None:
     """Both formats share every sample line, so both are rendered at once."""
     page = Page("a")
-    page.state.record("a", run(CHECK, 1.0, Family(TRADES, ((("BTC",), 3),)), Family(COMMITS, ((("x",), 4),))), 30.0)
+    page.state.of("a").take(run(CHECK, 1.0, Family(TRADES, ((("BTC",), 3),)), Family(COMMITS, ((("x",), 4),))), 30.0)
     text, openmetrics = page.text(), page.text(openmetrics=True)
     assert [line for line in text.splitlines() if line[0] != "#"] == [line for line in openmetrics.splitlines() if line[0] != "#"]
     assert openmetrics.endswith("\n# EOF\n")
@@ -81,21 +81,23 @@ def test_openmetrics_differs_in_headers_and_end_alone() -> None:
 def test_a_success_replaces_everything_and_a_failure_what_it_read() -> None:
     """A vanished row removes its series; a failed collection does not."""
     page = Page("a")
-    page.state.attach("a", NO_LIVE, ["database"])
-    page.state.record("a", run("database", 1.0, Family(SIZE, ((("x",), 1), (("y",), 2))), Family(COMMITS, ((("x",), 5),))), 30.0)
-    page.state.record("a", run("database", 2.0, Family(SIZE, ((("x",), 9),)), outcome=Outcome.FAILURE, reason=Reason.TIMEOUT), 30.0)
+    page.state.of("a").attach(NO_LIVE, ["database"])
+    page.state.of("a").take(run("database", 1.0, Family(SIZE, ((("x",), 1), (("y",), 2))), Family(COMMITS, ((("x",), 5),))), 30.0)
+    page.state.of("a").take(
+        run("database", 2.0, Family(SIZE, ((("x",), 9),)), outcome=Outcome.FAILURE, reason=Reason.TIMEOUT), 30.0
+    )
     assert list(page.samples(2.0, "pg_").values()) == ["9", "5"]
-    page.state.record("a", run("database", 3.0, Family(COMMITS, ((("x",), 6),))), 30.0)
+    page.state.of("a").take(run("database", 3.0, Family(COMMITS, ((("x",), 6),))), 30.0)
     assert list(page.samples(3.0, "pg_").values()) == ["6"]
 
 
 def test_series_leave_at_stale_after_and_up_does_not() -> None:
     """Nothing old is shown as new, yet a target that is down keeps saying so."""
     page = Page("a")
-    page.state.record("a", run(CHECK, 1.0, Family(SIZE, ((("x",), 1),))), 30.0)
+    page.state.of("a").take(run(CHECK, 1.0, Family(SIZE, ((("x",), 1),))), 30.0)
     assert len(page.samples(30.9, "pg_")) == 1
-    page.state.record("a", run(CHECK, 20.0, outcome=Outcome.FAILURE, reason=Reason.REFUSED), 30.0)
-    page.state.plan("a", 500.0, CircuitStatus(), None)
+    page.state.of("a").take(run(CHECK, 20.0, outcome=Outcome.FAILURE, reason=Reason.REFUSED), 30.0)
+    page.state.of("a").plan(500.0, CircuitStatus(), None)
     assert page.samples(30.9, "pg_") == {
         'pg_database_size_bytes{probe="a",env="prod",datname="x"}': "1",
         'pg_up{probe="a",env="prod"}': "0",
@@ -132,8 +134,8 @@ def test_max_series_drops_whole_label_sets_last_in_sort_order_and_counts_them() 
     """A mistaken query must not fill the memory of Prometheus."""
     page = Page("a", max_series=3)
     rows = tuple(((f"d{number}",), number) for number in (4, 1, 3, 0, 2))
-    page.state.record("a", run(CHECK, 1.0, Family(SIZE, rows)), 30.0)
-    page.state.record("a", run(CHECK, 1.0, Family(SIZE, rows)), 30.0)
+    page.state.of("a").take(run(CHECK, 1.0, Family(SIZE, rows)), 30.0)
+    page.state.of("a").take(run(CHECK, 1.0, Family(SIZE, rows)), 30.0)
     kept = page.samples(1.0, "pg_database", "sidecar_probe_series")
     assert sorted(series for series in kept if "pg_database" in series) == [
         f'pg_database_size_bytes{{probe="a",env="prod",datname="d{number}"}}' for number in (0, 1, 2)
@@ -144,42 +146,42 @@ def test_max_series_drops_whole_label_sets_last_in_sort_order_and_counts_them() 
 def test_max_series_is_no_matter_of_who_came_first() -> None:
     """A runaway query must not push out the built-in names, which it would if arrival decided."""
     page = Page("a", max_series=4)
-    page.state.attach("a", NO_LIVE, ["query", "settings"])
+    page.state.of("a").attach(NO_LIVE, ["query", "settings"])
     runaway = Metric("z_rows", Kind.GAUGE, "Z.", ("n",))
-    page.state.record("a", run("query", 1.0, Family(runaway, tuple(((f"r{n}",), n) for n in range(4)))), 30.0)
-    page.state.record("a", run("settings", 1.0, Family(SIZE, ((("x",), 1), (("y",), 2)))), 30.0)
+    page.state.of("a").take(run("query", 1.0, Family(runaway, tuple(((f"r{n}",), n) for n in range(4)))), 30.0)
+    page.state.of("a").take(run("settings", 1.0, Family(SIZE, ((("x",), 1), (("y",), 2)))), 30.0)
     assert list(page.samples(1.0, "pg_", "z_")) == [
         'pg_database_size_bytes{probe="a",env="prod",datname="x"}',
         'pg_database_size_bytes{probe="a",env="prod",datname="y"}',
         'z_rows{probe="a",env="prod",n="r0"}',
         'z_rows{probe="a",env="prod",n="r1"}',
     ]
-    page.state.record("a", run("query", 2.0, Family(runaway, ((("r7",), 7),))), 30.0)
+    page.state.of("a").take(run("query", 2.0, Family(runaway, ((("r7",), 7),))), 30.0)
     assert list(page.samples(2.0, "z_").values()) == ["7"]
 
 
 def test_max_series_holds_over_partial_readings_and_stale_series_leave_their_room() -> None:
     """A failed collection keeps what it did not read, and that counts; what is stale is seen by nobody and does not."""
     page = Page("a", max_series=3)
-    page.state.attach("a", NO_LIVE, ["database"])
+    page.state.of("a").attach(NO_LIVE, ["database"])
     old = Family(SIZE, tuple(((f"d{number}",), number) for number in range(2)))
-    page.state.record("a", run("database", 1.0, old), 30.0)
+    page.state.of("a").take(run("database", 1.0, old), 30.0)
     more = Family(COMMITS, tuple(((f"d{number}",), number) for number in range(3)))
-    page.state.record("a", run("database", 2.0, more, outcome=Outcome.FAILURE, reason=Reason.TIMEOUT), 30.0)
+    page.state.of("a").take(run("database", 2.0, more, outcome=Outcome.FAILURE, reason=Reason.TIMEOUT), 30.0)
     assert len(page.samples(2.0, "pg_stat", "pg_database")) == 3
-    page.state.record("a", run(CHECK, 40.0, more), 30.0)
+    page.state.of("a").take(run(CHECK, 40.0, more), 30.0)
     assert list(page.samples(40.0, "pg_stat", "pg_database").values()) == ["0", "1", "2"]
 
 
 def test_a_probe_that_recovers_after_being_overdue_is_no_longer_unknown() -> None:
     """Its standing is what it was before, so nothing but the time has changed."""
     page = Page("a")
-    page.state.record("a", run(CHECK, 1.0), 30.0)
+    page.state.of("a").take(run(CHECK, 1.0), 30.0)
     unknown = 'sidecar_probe_status{probe="a",env="prod",status="unknown"}'
     assert page.samples(20.0, "sidecar_probe_status")[unknown] == "0"
     assert page.samples(100.0, "sidecar_probe_status")[unknown] == "1"
-    page.state.record("a", run(CHECK, 101.0), 30.0)
-    page.state.plan("a", 111.0, CircuitStatus(), None)
+    page.state.of("a").take(run(CHECK, 101.0), 30.0)
+    page.state.of("a").plan(111.0, CircuitStatus(), None)
     assert page.samples(102.0, "sidecar_probe_status")[unknown] == "0"
     assert page.samples(200.0, "sidecar_probe_status")[unknown] == "1"
 
@@ -187,10 +189,10 @@ def test_a_probe_that_recovers_after_being_overdue_is_no_longer_unknown() -> Non
 def test_a_probe_of_the_same_name_that_is_added_anew_shows_nothing_of_the_old() -> None:
     """Numbers of readings are never used twice."""
     page = Page("a")
-    page.state.record("a", run(CHECK, 1.0, Family(SIZE, ((("x",), 1),))), 30.0)
+    page.state.of("a").take(run(CHECK, 1.0, Family(SIZE, ((("x",), 1),))), 30.0)
     page.text()
     page.state.add(Watched("a", "postgres", UP, (("probe", "a"), ("env", "test")), 10.0, 5.0), 2.0)
-    page.state.record("a", run(CHECK, 2.0, Family(SIZE, ((("x",), 2),))), 30.0)
+    page.state.of("a").take(run(CHECK, 2.0, Family(SIZE, ((("x",), 2),))), 30.0)
     assert page.samples(2.0, "pg_database") == {'pg_database_size_bytes{probe="a",env="test",datname="x"}': "2"}
 
 
@@ -207,12 +209,12 @@ def test_a_family_nothing_has_changed_keeps_its_bytes() -> None:
     """A scrape of ten thousand series must not render ten thousand lines."""
     page = Page("a", "b")
     for name in ("a", "b"):
-        page.state.record(name, run(CHECK, 1.0, Family(SIZE, ((("x",), 1),))), 30.0)
+        page.state.of(name).take(run(CHECK, 1.0, Family(SIZE, ((("x",), 1),))), 30.0)
     page.text()
     before = page.exposition._families["pg_database_size_bytes"].joined()
     page.text()
     assert page.exposition._families["pg_database_size_bytes"].joined() is before
-    page.state.record("a", run(CHECK, 2.0, Family(SIZE, ((("x",), 2),))), 30.0)
+    page.state.of("a").take(run(CHECK, 2.0, Family(SIZE, ((("x",), 2),))), 30.0)
     page.text()
     assert page.exposition._families["pg_database_size_bytes"].joined() is not before
 
@@ -224,7 +226,7 @@ def test_root_cause_is_the_probe_itself_or_its_ancestor() -> None:
         Watched("worker", "http", replace(UP, name="probe_success"), (("probe", "worker"),), 10.0, 5.0, depends_on=("broker",)), 0.0
     )
     for moment, name in ((1.0, "broker"), (1.0, "worker"), (2.0, "broker"), (2.0, "worker")):
-        page.state.record(name, run(CHECK, moment, outcome=Outcome.FAILURE, reason=Reason.REFUSED), 30.0)
+        page.state.of(name).take(run(CHECK, moment, outcome=Outcome.FAILURE, reason=Reason.REFUSED), 30.0)
     assert page.samples(2.0, "sidecar_probe_root_cause") == {
         'sidecar_probe_root_cause{probe="broker",env="prod",cause="broker"}': "1",
         'sidecar_probe_root_cause{probe="worker",cause="broker"}': "1",
@@ -270,8 +272,8 @@ def test_the_whole_page_parses_without_a_duplicate(*, openmetrics: bool) -> None
     page = Page("a", "b", connections=3)
     page.exposition = Exposition({}, Process().families)
     for moment in (1.0, 2.0):
-        page.state.record("a", run(CHECK, moment, outcome=Outcome.FAILURE, reason=Reason.TIMEOUT), 30.0)
-        page.state.record("b", run(CHECK, moment, Family(TRADES, ((("BTC",), 3),))), 30.0)
+        page.state.of("a").take(run(CHECK, moment, outcome=Outcome.FAILURE, reason=Reason.TIMEOUT), 30.0)
+        page.state.of("b").take(run(CHECK, moment, Family(TRADES, ((("BTC",), 3),))), 30.0)
     text = page.text(2.0, openmetrics=openmetrics)
     families = list((parse_openmetrics if openmetrics else parse_text)(text))
     names = {family.name for family in families}

@@ -13,7 +13,8 @@ from redis.asyncio import Redis as Client
 from exporter.demo.servers import CeleryWorker, Redis
 from exporter.errors import AssertionFailed
 from exporter.model import CHECK, Reason, Run
-from exporter.schedule import Tools, check_job
+from exporter.schedule import Tools
+from exporter.schedule.jobs import check_job
 from exporter.schedule.run import Runner
 from exporter.secret import Redactor
 from tests.celery_app import application

@@ -22,7 +22,8 @@ from exporter.model import CHECK, Outcome, Reading, Reason, Run
 from exporter.probes.base import Runtime
 from exporter.probes.rabbitmq.probe import QUEUES, RabbitmqProbe
 from exporter.probes.rabbitmq.settings import RabbitmqSettings
-from exporter.schedule import Tools, check_job
+from exporter.schedule import Tools
+from exporter.schedule.jobs import check_job
 from exporter.schedule.run import Runner
 from exporter.secret import Redactor, Secret
 from tests.brokers import HOMELESS, NEIGHBOUR, NOBODY, OTHER_VHOST, OURSELVES, QUEUE
