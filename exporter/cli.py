@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from exporter import __version__, log
-from exporter.app import CannotListen, Exporter, failed, probe_once, serve
+from exporter.app import CannotListen, Exporter, Origin, failed, probe_once, serve
 from exporter.config import Configuration, find, load
 from exporter.demo.command import demo
 from exporter.errors import ConfigError
@@ -66,16 +66,21 @@ def main(context: click.Context, /, **options: str | None) -> None:
 def run(before: Mapping[str, str | None], /, **after: str | None) -> None:
     """Probe on a schedule and serve what was seen."""
     options = _merged(before, after)
-    configuration = _configuration(options)
-    _configure_log(configuration, options)
+    path, read = _origin(options)
+    configuration = _read(read)
+    redactor = Redactor(configuration.secrets)
+
+    def applied(configuration: Configuration) -> None:
+        _configure_log(configuration, options, redactor)
 
     def announce(url: str) -> None:
         with suppress(OSError):  # nobody can read it: the log says it too
             click.echo(f"listening on {url}")
 
+    applied(configuration)
     runner = asyncio.Runner()
     try:
-        runner.run(serve(configuration, announce))
+        runner.run(serve(configuration, Origin(path, read, applied), redactor, announce))
     except CannotListen as error:
         _refuse(f"listen on {configuration.listen}: {error}; choose another address with --listen HOST:PORT")
     _exit(0)
@@ -86,7 +91,8 @@ def run(before: Mapping[str, str | None], /, **after: str | None) -> None:
 @click.pass_obj
 def check(before: Mapping[str, str | None], /, **after: str | None) -> None:
     """Check the configuration and print every problem; touches no target."""
-    configuration = _configuration(_merged(before, after))
+    _, read = _origin(_merged(before, after))
+    configuration = _read(read)
     for warning in configuration.warnings:
         click.echo(f"warning: {warning}")
     probes = len(configuration.probes)
@@ -101,14 +107,16 @@ def check(before: Mapping[str, str | None], /, **after: str | None) -> None:
 def probe(before: Mapping[str, str | None], /, names: Sequence[str], form: str, **after: str | None) -> None:
     """Run probes once, as the schedule would, collectors included. Exit status 1 when a check failed."""
     options = _merged(before, after)
-    configuration = _configuration(options)
-    _configure_log(configuration, {**options, "log_level": options["log_level"] or "error"})
+    _, read = _origin(options)
+    configuration = _read(read)
+    redactor = Redactor(configuration.secrets)
+    _configure_log(configuration, {**options, "log_level": options["log_level"] or "error"}, redactor)
     chosen = [_named(configuration, name) for name in names]
-    _exit(asyncio.Runner().run(_probe(configuration, list(dict.fromkeys(chosen)), form)))
+    _exit(asyncio.Runner().run(_probe(configuration, redactor, list(dict.fromkeys(chosen)), form)))
 
 
-async def _probe(configuration: Configuration, names: Sequence[str], form: str) -> int:
-    exporter, runs = await probe_once(configuration, names)
+async def _probe(configuration: Configuration, redactor: Redactor, names: Sequence[str], form: str) -> int:
+    exporter, runs = await probe_once(configuration, redactor, names)
     shows = {"text": _as_text, "json": _as_json, "metrics": _as_metrics}
     click.echo(shows[form](exporter, runs))
     return BAD_TARGET if any(map(failed, runs.values())) else 0
@@ -131,19 +139,24 @@ def _merged(before: Mapping[str, str | None], /, after: Mapping[str, str | None]
     return {name: value if value is not None else before.get(name) for name, value in after.items()}
 
 
-def _configuration(options: Mapping[str, str | None]) -> Configuration:
+def _origin(options: Mapping[str, str | None]) -> tuple[Path | None, Callable[[], Configuration]]:
+    """The file, None for the environment alone, and how it is read, now and whenever it is to be read again."""
+    path, passed_over = find(options["config"], os.environ, Path.cwd())
+    if passed_over:
+        click.echo(passed_over, err=True)
+    return path, lambda: load(path, os.environ, listen=options["listen"])
+
+
+def _read(read: Callable[[], Configuration]) -> Configuration:
     try:
-        path, passed_over = find(options["config"], os.environ, Path.cwd())
-        if passed_over:
-            click.echo(passed_over, err=True)
-        return load(path, os.environ, listen=options["listen"])
+        return read()
     except ConfigError as error:
-        _refuse(str(error))
+        return _refuse(str(error))
 
 
-def _configure_log(configuration: Configuration, options: Mapping[str, Any]) -> None:
+def _configure_log(configuration: Configuration, options: Mapping[str, Any], redactor: Redactor) -> None:
     form = options["log_format"] or configuration.log.format
-    log.configure(form, options["log_level"] or configuration.log.level, Redactor(configuration.secrets))
+    log.configure(form, options["log_level"] or configuration.log.level, redactor)
 
 
 def _named(configuration: Configuration, name: str) -> str:

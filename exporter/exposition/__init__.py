@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from exporter.exposition.lines import Labels, Prefixes, header, lines, static_labels
 from exporter.exposition.own import of_probe, of_process, of_verdicts
 from exporter.health import BLIND_SECONDS, report
-from exporter.model import Family, Metric, ProbeTally, Snapshot
+from exporter.model import Family, Metric, ProbeTally, Reload, Snapshot
 
 REREAD_SECONDS = 1.0
 
@@ -52,7 +52,7 @@ class Joined:
 
 
 class Exposition:
-    """`labels` stand on every series; `process` gives the families of this process, read again at most once a second."""
+    """`labels` stand on every series; `process` gives the families of this process, read again once a second and after a reload."""
 
     def __init__(self, labels: Mapping[str, str], process: Families) -> None:
         self._labels = static_labels(labels)
@@ -64,6 +64,7 @@ class Exposition:
         self._generation = -1
         self._next_verdict = 0.0
         self._next_reread = 0.0
+        self._reload: Reload | None = None
         self._versions: dict[str, int] = {}
         self._expiries: dict[str, float] = {}
 
@@ -98,8 +99,8 @@ class Exposition:
                 self._versions[tally.name] = tally.version
         if snapshot.generation != self._generation or now >= self._next_verdict:
             self._put_verdicts(snapshot, now)
-        if now >= self._next_reread:
-            self._next_reread = now + REREAD_SECONDS
+        if now >= self._next_reread or snapshot.reload is not self._reload:
+            self._next_reread, self._reload = now + REREAD_SECONDS, snapshot.reload
             self._put("", PROCESS, (*of_process(snapshot), *self._process()), self._labels, None)
 
     def _put_blocks(self, tally: ProbeTally, now: float) -> None:

@@ -170,6 +170,10 @@ class Collector:
     run: Callable[[], Awaitable[Reading]]
 
 
+Wake = Callable[[], object]
+"""Asks for a check now."""
+
+
 @dataclass(frozen=True, slots=True)
 class Runtime:
     """What a probe shares with the rest of the process. `instance` names what we leave on brokers."""
@@ -194,7 +198,7 @@ class Probe(ABC, Generic[S]):
         """What is read beside the check; they rest while the circuit is open. The same names for the life of the probe."""
         return ()
 
-    async def listen(self, wake: Callable[[], None]) -> None:
+    async def listen(self, wake: Wake) -> None:
         """Runs for ever beside the check, restarted 1 s after it ends; `wake()` asks for a check now. Listening is optional."""
 
     def counters(self) -> tuple[int, tuple[Family, ...]]:

@@ -82,6 +82,11 @@ class Schedule:
                 task.cancel()
                 self._tools.abandoned(closing[task], task)
 
+    def ask(self, name: str) -> bool:
+        """Asks for a check of the probe now; whether it will come: an open circuit decides by itself."""
+        scheduled = self._scheduled.get(name)
+        return scheduled is not None and scheduled.loop.ask()
+
     async def aclose(self) -> None:
         await self.remove(*self._scheduled)
 

@@ -18,7 +18,8 @@ class Sources:
     """What answers are made of; every callable returns at once and raises nothing.
 
     `now` is monotonic seconds, on the clock of the snapshot's moments; `wall` is Unix seconds. `metrics(openmetrics, probe)`
-    gives the whole uncompressed body, of all probes or of the one named (by its own name, never an alias).
+    gives the whole uncompressed body, of all probes or of the one named (by its own name, never an alias). `web` is what holds now:
+    a reload may change it.
     """
 
     snapshot: Callable[[], Snapshot]
@@ -26,7 +27,7 @@ class Sources:
     now: Callable[[], float]
     wall: Callable[[], float]
     version: str
-    web: Web
+    web: Callable[[], Web]
 
 
 @dataclass(slots=True)

@@ -62,6 +62,6 @@ class Operations:
             async with asyncio.timeout(DEADLINE_SECONDS):
                 return text(await order(self._commands))
         except Refused as refused:
-            raise Declined(HTTPStatus.CONFLICT, str(refused)) from refused
+            return text(str(refused), HTTPStatus.CONFLICT)  # plain, as the good answer is: it may be a list of problems
         except TimeoutError as error:
             raise Declined(HTTPStatus.GATEWAY_TIMEOUT, f"not done within {DEADLINE_SECONDS:.0f}s") from error

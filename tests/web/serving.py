@@ -132,7 +132,7 @@ async def serving(
     snap: Callable[[], Snapshot] | None = None,
 ) -> AsyncIterator[Stand]:
     """Serves the probes at NOW, started and not draining."""
-    sources = Sources(snap or (lambda: snapshot(*probes)), metrics, lambda: NOW, lambda: WALL, "0.1.0", web)
+    sources = Sources(snap or (lambda: snapshot(*probes)), metrics, lambda: NOW, lambda: WALL, "0.1.0", lambda: web)
     lifecycle = Lifecycle(started=True)
     surface = Surface(sources, lifecycle, commands)
     server = await start(Listen("127.0.0.1", 0), surface.application)

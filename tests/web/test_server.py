@@ -20,7 +20,7 @@ from tests.web.serving import NOW, WALL, exposition, snapshot
 @asynccontextmanager
 async def listening(host: str, port: int = 0, body: bytes | None = None) -> AsyncIterator[Server]:
     """A server there, ended afterwards."""
-    sources = Sources(snapshot, lambda om, probe: body or exposition(om, probe), lambda: NOW, lambda: WALL, "0.1.0", Web())
+    sources = Sources(snapshot, lambda om, probe: body or exposition(om, probe), lambda: NOW, lambda: WALL, "0.1.0", Web)
     server = await start(Listen(host, port), Surface(sources, Lifecycle()).application)
     try:
         yield server

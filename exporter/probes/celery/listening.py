@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from exporter.errors import ProbeError
 from exporter.model import Reason
+from exporter.probes.base import Wake
 from exporter.probes.celery.broker import Ear, Heard, Line, Names
 from exporter.probes.celery.control import ACTIVE_QUEUES, ENABLE_EVENTS, command, gather
 from exporter.probes.celery.events import Tasks
@@ -38,7 +39,13 @@ class Listening:
     """Mutable: it lives once. `proved` is called whenever something has been heard; `wake` asks for a check now."""
 
     def __init__(
-        self, knowledge: Knowledge, names: Names, wake: Callable[[], None], proved: Callable[[], None], *, enable_task_events: bool
+        self,
+        knowledge: Knowledge,
+        names: Names,
+        wake: Wake,
+        proved: Callable[[], None],
+        *,
+        enable_task_events: bool,
     ) -> None:
         self.blocked: ProbeError | None = None
         """Why the broker took no message of ours the last time."""

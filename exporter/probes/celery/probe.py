@@ -5,7 +5,7 @@ Knows no exception of a driver.
 
 import asyncio
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextlib import suppress
 
 from exporter import phase
@@ -14,7 +14,7 @@ from exporter.drivers.kept import Kept, Lease
 from exporter.drivers.tls import Tls
 from exporter.errors import ProbeError
 from exporter.model import CHECK, Family, PoolUse, Reading, Reason
-from exporter.probes.base import Collector, Probe, Runtime
+from exporter.probes.base import Collector, Probe, Runtime, Wake
 from exporter.probes.celery import queues
 from exporter.probes.celery.amqp import AmqpBroker
 from exporter.probes.celery.broker import Broker, Ear, Line, Names
@@ -75,7 +75,7 @@ class CeleryProbe(Probe[CelerySettings]):
             return ()
         return (Collector(QUEUES, self.settings.interval, self.settings.timeout_seconds, self._read_queues),)
 
-    async def listen(self, wake: Callable[[], None]) -> None:
+    async def listen(self, wake: Wake) -> None:
         """Hears events until nothing has been heard for five seconds, a nonce of ours included.
 
         Raises:
@@ -166,7 +166,7 @@ class CeleryProbe(Probe[CelerySettings]):
 
     # --- listening ------------------------------------------------------------------------------------------------------
 
-    async def _listen(self, wake: Callable[[], None], phases: phase.Phases) -> None:
+    async def _listen(self, wake: Wake, phases: phase.Phases) -> None:
         now = asyncio.get_running_loop().time
         lease = Lease(LISTENER)
         ear: Ear | None = None

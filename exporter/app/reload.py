@@ -1,0 +1,168 @@
+"""Reads the configuration again when asked, and has it take effect or says why not. Never two at a time; each bounded in time.
+
+A configuration that cannot be used changes nothing: the one before goes on, and metric, log and page say so.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporter.app.difference import Difference, difference
+from exporter.app.exporter import Exporter
+from exporter.config import Configuration
+from exporter.drivers.thread import in_thread
+from exporter.errors import ConfigError
+from exporter.web import Refused
+
+log = logging.getLogger(__name__)
+
+READ_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the configuration came from. `path` is its file, None where the environment is all there is.
+
+    `read` blocks and raises ConfigError; `applied` is called with every configuration that has taken effect.
+    """
+
+    path: Path | None
+    read: Callable[[], Configuration]
+    applied: Callable[[Configuration], None]
+
+
+class Reloader:
+    """What operators, signals and the file ask for; mutable. Nothing is carried out before `begin`."""
+
+    def __init__(self, exporter: Exporter, origin: Origin) -> None:
+        self._exporter = exporter
+        self._origin = origin
+        self._begun = asyncio.Event()
+        self._one = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting: set[str] = set()
+        self._last: Configuration | str = exporter.configuration
+
+    def begin(self) -> None:
+        """The probes of the first configuration are at work."""
+        self._begun.set()
+
+    async def aclose(self) -> None:
+        """Ends what is under way."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    # -- what is asked for -------------------------------------------------------------------------------------------
+
+    async def reload(self) -> str:
+        """Reads the configuration and has it take effect; returns what has changed.
+
+        Raises:
+            Refused: it cannot be used; the text holds every problem. Nothing has changed then.
+        """
+        async with self._one:
+            return await self._reload()
+
+    async def run(self, probe: str) -> str:
+        """Asks the schedule for a check of the probe now.
+
+        Raises:
+            Refused: it does not run, or its circuit decides.
+        """
+        if not self._exporter.schedule.ask(probe):
+            raise Refused(f"{probe} is switched off, or its circuit is open and tries it by itself")
+        return f"{probe}: a check was asked for"
+
+    def ask(self, why: str) -> None:
+        """As `reload`, in the background; what comes of it stands in log, metric and page."""
+        log.info("reading the configuration again: %s", why)
+        self._soon("reload", self._reload)
+
+    def noticed(self) -> None:
+        """The file may say something else. If so, that takes effect; nothing is said of one that was touched alone."""
+        self._soon("file", self._reload_if_other)
+
+    def doubt(self, probe: str) -> None:
+        """The target has refused the probe's credentials: where their files say something else by now, that takes effect."""
+        if probe in self._exporter.configuration.files:
+            self._soon(f"secrets of {probe}", lambda: self._read_secrets(probe))
+
+    # -- how it is done ----------------------------------------------------------------------------------------------
+
+    async def _reload(self) -> str:
+        return await self._settle(await self._found())
+
+    async def _reload_if_other(self) -> None:
+        found = await self._found()
+        if found != self._last:
+            await self._settle(found)
+
+    async def _read_secrets(self, probe: str) -> None:
+        """A file that cannot be used says nothing here: whoever changed it is told by the watch on it."""
+        found = await self._found()
+        if isinstance(found, Configuration) and probe in difference(self._exporter.configuration, found).changed:
+            log.info("%s: its settings or secrets say something else by now", probe)
+            await self._settle(found)
+
+    async def _found(self) -> Configuration | str:
+        """What the origin says, or what is wrong with it, a problem a line. A thread that hangs in a file is left to itself."""
+        await self._begun.wait()
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                return await in_thread("read configuration", self._origin.read)
+        except ConfigError as error:
+            return str(error)
+        except TimeoutError:
+            return f"{self._exporter.configuration.source}: could not be read within {READ_SECONDS:.0f}s"
+
+    async def _settle(self, found: Configuration | str) -> str:
+        self._last = found
+        if isinstance(found, str):
+            raise self._refused(found)
+        return f"reloaded: {await self._take(found)}"
+
+    async def _take(self, new: Configuration) -> Difference:
+        old = self._exporter.configuration
+        change = await self._exporter.apply(new)
+        self._origin.applied(new)
+        self._exporter.state.reloaded(time.time())
+        log.info("configuration reloaded: %s", change)
+        for warning in new.warnings:
+            log.warning("%s", warning)
+        if new.listen != old.listen:
+            log.warning("listen: the address stays %s until a restart", old.listen)
+        return change
+
+    def _refused(self, problems: str) -> Refused:
+        first, *more = problems.splitlines()
+        told = f"{first} (and {len(more)} more)" if more else first
+        self._exporter.state.not_reloaded(told)
+        log.error("configuration not reloaded, the one before goes on: %s", told)
+        return Refused(f"not reloaded, the configuration before goes on:\n{problems}")
+
+    # -- in turn -----------------------------------------------------------------------------------------------------
+
+    def _soon(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
+        """One that waits for its turn is enough: it reads what is there then. One that is at work may have read too early."""
+        if name not in self._waiting:
+            self._waiting.add(name)
+            task = asyncio.create_task(self._in_turn(name, work), name=name)
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+
+    async def _in_turn(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
+        async with self._one:
+            self._waiting.discard(name)
+            with suppress(Refused):  # it has been told
+                await work()
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.critical("task %s died: %s; please report it", task.get_name(), type(task.exception()).__name__)
