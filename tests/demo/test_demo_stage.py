@@ -164,7 +164,7 @@ def test_a_platform_that_ended_says_why(stage: Stage) -> None:
     stage.platform.stop()
     stage.platform.start()
     eventually_now(lambda: not stage.platform.running, 20)
-    assert stage.trading == "has ended: KeyError: 'TRADING_LEDGER'"
+    assert stage.trading == "has ended: KeyError: 'DATABASE_URL'"
 
 
 def test_stopped_is_refused_and_healed_is_back(stage: Stage) -> None:
