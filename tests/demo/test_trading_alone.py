@@ -1,6 +1,7 @@
 """The trading platform as one process, by itself: what it makes, what it finds again, and how it says that it cannot listen."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from exporter.demo.trading.platform import HISTORY, OPEN_AT_ONCE
 from tests.servers import eventually, fetch
 
 PATIENCE_SECONDS = 20.0
+GRACE_SECONDS = 10.0
 
 
 class Trading(Program):
@@ -21,9 +23,10 @@ class Trading(Program):
 
     name = "trading"
 
-    def __init__(self, database: str, cache: str, listen: str) -> None:
+    def __init__(self, database: str, cache: str, port: int, broker: str = "") -> None:
         super().__init__()
-        self._variables = {"DATABASE_URL": database, "REDIS_URL": cache, "CELERY_BROKER_URL": cache, "TRADING_LISTEN": listen}
+        reached = {"DATABASE_URL": database, "REDIS_URL": cache, "CELERY_BROKER_URL": broker or cache}
+        self._variables = {**reached, "TRADING_LISTEN": f"{HOST}:{port}"}
 
     def command(self) -> list[str]:
         return python("exporter.demo.trading")
@@ -56,7 +59,7 @@ async def _trades(database: str) -> int:
 async def test_a_new_start_goes_on_with_what_it_finds(database: str, cache: str) -> None:
     """A container is started again and again: no second history, and nothing stays open that nobody would close."""
     with reserve_port() as reserved:
-        trading = Trading(database, cache, f"{HOST}:{reserved.getsockname()[1]}")
+        trading = Trading(database, cache, reserved.getsockname()[1])
         try:
             await asyncio.to_thread(trading.start)
             await eventually(lambda: _has(database, HISTORY + 1), PATIENCE_SECONDS)
@@ -80,11 +83,28 @@ async def _has(database: str, trades: int) -> bool:
     return await _trades(database) >= trades
 
 
+async def test_it_ends_while_a_thread_of_it_hangs(database: str, cache: str) -> None:
+    """Docker kills what has not ended after ten seconds, and a kill is an order in doubt."""
+    with reserve_port() as reserved, reserve_port() as broker:
+        broker.listen()
+        broker.settimeout(PATIENCE_SECONDS)
+        trading = Trading(database, cache, reserved.getsockname()[1], f"redis://{HOST}:{broker.getsockname()[1]}")
+        try:
+            await asyncio.to_thread(trading.start)
+            hanging, _ = await asyncio.to_thread(broker.accept)
+            with hanging:
+                began = time.monotonic()
+                await asyncio.to_thread(trading.stop, 2 * GRACE_SECONDS)
+                assert time.monotonic() - began < GRACE_SECONDS
+        finally:
+            await asyncio.to_thread(trading.close)
+
+
 async def test_an_address_that_is_taken_ends_it(database: str, cache: str) -> None:
     """A platform that trades and answers nobody would be down for whoever asks, and up for Docker."""
     with reserve_port() as reserved:
         reserved.listen()
-        trading = Trading(database, cache, f"{HOST}:{reserved.getsockname()[1]}")
+        trading = Trading(database, cache, reserved.getsockname()[1])
         try:
             trading.launch()
             await eventually(lambda: not trading.running, PATIENCE_SECONDS)
