@@ -210,10 +210,20 @@ def test_prometheus_takes_the_options_and_keeps_thirty_days(tmp_path: Path) -> N
     with log, subprocess.Popen([program, *options, f"--web.listen-address={address}"], stderr=log, stdout=log) as prometheus:
         try:
             flags = eventually_now(lambda: _flags(address), PATIENCE_SECONDS)
+            checked = urllib.request.Request(_checked_url("prometheus").replace("127.0.0.1:9090", address), method="HEAD")
+            with urllib.request.urlopen(checked, timeout=5) as answer:
+                assert answer.status == 200
         finally:
             prometheus.kill()
     assert flags["storage.tsdb.retention.time"] == "30d"
     assert flags["web.enable-lifecycle"] == "false", "everybody who may look might end it"
+
+
+def _checked_url(service: str) -> str:
+    """What its health check asks for; busybox, whose wget it is, sends a HEAD for --spider."""
+    _, program, *options, url = SERVICES[service]["healthcheck"]["test"]
+    assert (program, options) == ("wget", ["-q", "--spider"])
+    return str(url)
 
 
 def _flags(address: str) -> dict[str, str]:
