@@ -1,4 +1,7 @@
-"""What this worker's RabbitMQ is furnished with, beside its administrator: users of few rights, a vhost, a queue, TLS."""
+"""What this worker's brokers are furnished with, beside their administrators.
+
+RabbitMQ: users of few rights, a vhost, a queue, TLS. Redis: a user with the rights that the README asks for, TLS.
+"""
 
 import trustme
 
@@ -12,15 +15,25 @@ HOMELESS = User("homeless", "homeless", vhost=None)
 OTHER_VHOST = "other/place"
 NEIGHBOUR = User("neighbour", "neighbour", vhost=OTHER_VHOST)
 QUEUE = "orders"
+LOOKER = "looker"
 
 
-def furniture(authority: trustme.CA) -> dict[str, object]:
+def rabbitmq_furniture(authority: trustme.CA) -> dict[str, object]:
     """Options of `RabbitMQ`."""
-    issued = authority.issue_cert(HOST, "localhost")
-    chain = b"".join(part.bytes() for part in issued.cert_chain_pems)
     return {
         "users": (NOBODY, OURSELVES, HOMELESS, NEIGHBOUR),
         "vhosts": (OTHER_VHOST,),
         "queues": (Queue(QUEUE),),
-        "certificate": Certificate(chain, issued.private_key_pem.bytes()),
+        "certificate": _certificate(authority),
     }
+
+
+def redis_furniture(authority: trustme.CA) -> dict[str, object]:
+    """Options of `Redis`."""
+    return {"acl": (f"user {LOOKER} on >{LOOKER} -@all +ping +info +select",), "certificate": _certificate(authority)}
+
+
+def _certificate(authority: trustme.CA) -> Certificate:
+    issued = authority.issue_cert(HOST, "localhost")
+    chain = b"".join(part.bytes() for part in issued.cert_chain_pems)
+    return Certificate(chain, issued.private_key_pem.bytes())

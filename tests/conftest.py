@@ -11,7 +11,7 @@ import trustme
 from blockbuster import blockbuster_ctx
 
 from exporter.demo.servers import CeleryWorker, Postgres, Program, RabbitMQ, Redis
-from tests.brokers import furniture
+from tests.brokers import rabbitmq_furniture, redis_furniture
 from tests.servers import execute, start_postgres, start_rabbitmq, start_redis, started
 
 P = TypeVar("P", bound=Program)
@@ -68,17 +68,17 @@ async def database(postgres_server: Postgres) -> AsyncIterator[str]:
 
 
 @pytest.fixture(scope="session")
-def redis_server() -> Iterator[Redis]:
-    """This worker's server, for tests that leave it running and empty; it has 16 databases."""
-    server = start_redis()
-    yield server
-    server.close()
+def broker_authority() -> trustme.CA:
+    """Who has signed the certificates of this worker's RabbitMQ and Redis."""
+    return trustme.CA()
 
 
 @pytest.fixture(scope="session")
-def broker_authority() -> trustme.CA:
-    """Who has signed the certificate of this worker's RabbitMQ."""
-    return trustme.CA()
+def redis_server(broker_authority: trustme.CA) -> Iterator[Redis]:
+    """This worker's server, for tests that leave it running and empty; it has 16 databases, and what stands in `tests.brokers`."""
+    server = start_redis(**redis_furniture(broker_authority))
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +87,7 @@ def rabbitmq_server(broker_authority: trustme.CA) -> Iterator[RabbitMQ]:
 
     It has what stands in `tests.brokers`.
     """
-    server = start_rabbitmq(**furniture(broker_authority))
+    server = start_rabbitmq(**rabbitmq_furniture(broker_authority))
     yield server
     server.close()
 

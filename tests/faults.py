@@ -1,4 +1,6 @@
-"""Peers that misbehave, each an async context manager on a free loopback port, and names that never resolve.
+"""Peers that misbehave, each an async context manager, and names that never resolve.
+
+They listen on a free loopback port, which they yield, or where `at` says: `silent(Listen(path=…))`.
 
 async with silent() as port: …             accepts and never answers
 async with black_hole() as port: …         a connect hangs: its SYN is dropped
@@ -6,7 +8,7 @@ async with resetting() as port: …          accepts and resets
 async with saying(TEN_ZEROS) as port: …    sends bytes at once, then nothing
 async with saying_over_tls(TEN_ZEROS, authority) as port: …
 async with dripping(b"…", seconds) as port: …
-async with Proxy(port) as proxy: …         passes on to a real server until told otherwise
+async with Proxy(port) as proxy: …         passes on to a real server until told otherwise; a path instead is a Unix socket
 """
 
 import asyncio
@@ -15,6 +17,7 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from types import TracebackType
@@ -32,14 +35,25 @@ TEN_ZEROS = bytes(10)
 _CHUNK_BYTES = 65536
 
 
+@dataclass(frozen=True)
+class Listen:
+    """Where a peer listens: on a free loopback port, or on the Unix socket `path`; with `tls` it speaks that from the start."""
+
+    path: str = ""
+    tls: ssl.SSLContext | None = None
+
+
+PORT = Listen()
+
+
 def garbage(seed: int, length: int = 200) -> bytes:
     """Random bytes, the same for the same seed."""
     return Random(seed).randbytes(length)
 
 
 @asynccontextmanager
-async def peer(behave: Behaviour) -> AsyncIterator[int]:
-    """A server whose every connection is one run of `behave`; all are aborted at the end of the block."""
+async def peer(behave: Behaviour, at: Listen = PORT) -> AsyncIterator[int]:
+    """A server whose every connection is one run of `behave`; all are aborted at the end of the block. On a path its port is 0."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -53,9 +67,12 @@ async def peer(behave: Behaviour) -> AsyncIterator[int]:
             tasks.discard(task)
             writer.transport.abort()
 
-    server = await asyncio.start_server(serve, HOST, 0)
+    if at.path:
+        server = await asyncio.start_unix_server(serve, at.path, ssl=at.tls)
+    else:
+        server = await asyncio.start_server(serve, HOST, 0, ssl=at.tls)
     try:
-        yield server.sockets[0].getsockname()[1]
+        yield 0 if at.path else server.sockets[0].getsockname()[1]
     finally:
         server.close()
         while tasks:
@@ -64,9 +81,9 @@ async def peer(behave: Behaviour) -> AsyncIterator[int]:
             await asyncio.wait(tasks)
 
 
-def silent() -> AbstractAsyncContextManager[int]:
+def silent(at: Listen = PORT) -> AbstractAsyncContextManager[int]:
     """Accepts, reads, and never answers."""
-    return peer(_swallow)
+    return peer(_swallow, at)
 
 
 async def _swallow(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
@@ -76,28 +93,31 @@ async def _swallow(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) 
 
 
 @asynccontextmanager
-async def black_hole() -> AsyncIterator[int]:
-    """Connecting hangs: the queue of a listener that never accepts is full, so the kernel drops each further SYN (listen(2))."""
+async def black_hole(at: Listen = PORT) -> AsyncIterator[int]:
+    """Connecting hangs, before any TLS: the queue of a listener that never accepts is full (listen(2)).
+
+    The kernel drops each further SYN; on a Unix socket it says "try again" (EAGAIN, unix(7)).
+    """
+    family, address = (socket.AF_UNIX, at.path) if at.path else (socket.AF_INET, (HOST, 0))
     with ExitStack() as held:
-        listener = held.enter_context(socket.socket())
-        listener.bind((HOST, 0))
+        listener = held.enter_context(socket.socket(family))
+        listener.bind(address)
         listener.listen(0)
-        address = listener.getsockname()
         for _ in range(3):
-            filler = held.enter_context(socket.socket())
+            filler = held.enter_context(socket.socket(family))
             filler.setblocking(False)
-            filler.connect_ex(address)
-        yield address[1]
+            filler.connect_ex(listener.getsockname())
+        yield 0 if at.path else listener.getsockname()[1]
 
 
-def resetting(after: int = 0) -> AbstractAsyncContextManager[int]:
+def resetting(at: Listen = PORT, *, after: int = 0) -> AbstractAsyncContextManager[int]:
     """Answers the first `after` bytes it reads, or the connection itself, with RST."""
 
     async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readexactly(after)
         _reset(writer)
 
-    return peer(behave)
+    return peer(behave, at)
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
@@ -107,7 +127,7 @@ def _reset(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
-def saying(data: bytes) -> AbstractAsyncContextManager[int]:
+def saying(data: bytes, at: Listen = PORT) -> AbstractAsyncContextManager[int]:
     """Sends `data` as soon as it has been spoken to, then stays open and silent."""
 
     async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -115,7 +135,7 @@ def saying(data: bytes) -> AbstractAsyncContextManager[int]:
         writer.write(data)
         await _swallow(reader, writer)
 
-    return peer(behave)
+    return peer(behave, at)
 
 
 def echoing() -> AbstractAsyncContextManager[int]:
@@ -170,14 +190,15 @@ def server_tls(authority: trustme.CA, *names: str) -> ssl.SSLContext:
 
 
 class Proxy:
-    """Passes bytes on to a loopback port, until told otherwise; mutable.
+    """Passes bytes on to a loopback port, or to the Unix socket of a path, until told otherwise; mutable.
 
-    `port` is where to connect. What is stalled keeps its connections open and loses nothing: `resume` lets it flow.
+    `port` is where to connect, 0 on a path of its own. What is stalled keeps its connections open and loses nothing: `resume`
+    lets it flow.
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int | str, path: str = "") -> None:
         self._target = target
-        self._peer = peer(self._serve)
+        self._peer = peer(self._serve, Listen(path))
         self._links: list[_Link] = []
         self._stalled = False
         self.port = 0
@@ -220,7 +241,7 @@ class Proxy:
             _reset(link.server)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        server_reader, server_writer = await asyncio.open_connection(HOST, self._target)
+        server_reader, server_writer = await self._connect()
         link = _Link(writer, server_writer)
         if not self._stalled:
             link.flowing.set()
@@ -234,6 +255,11 @@ class Proxy:
         finally:
             self._links.remove(link)
             server_writer.transport.abort()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if isinstance(self._target, str):
+            return await asyncio.open_unix_connection(self._target)
+        return await asyncio.open_connection(HOST, self._target)
 
 
 class _Link:

@@ -13,6 +13,7 @@ from exporter.probes import TYPES
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "tests" / "data" / "metrics"
+ROOMS = ("exporter", "tests", "benchmarks")
 MOST_LINES = 600
 ADDED_BY_PROMETHEUS = {"job", "instance", "cluster", "namespace"}
 LATER = (
@@ -34,8 +35,9 @@ LEAST: dict[str, dict[str, object]] = {
 
 
 def test_no_file_outgrows_its_room() -> None:
-    """A file of more than 600 lines has more than one owner."""
-    sizes = {path.relative_to(ROOT): len(path.read_text().splitlines()) for path in (ROOT / "exporter").rglob("*.py")}
+    """A file of more than 600 lines has more than one owner, a test as well."""
+    files = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
+    sizes = {path.relative_to(ROOT): len(path.read_text().splitlines()) for path in files}
     assert {str(path): size for path, size in sizes.items() if size > MOST_LINES} == {}
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from exporter.config import load
 from exporter.demo.servers import Postgres
 from tests.running import Running
 from tests.servers import eventually_now
@@ -152,18 +151,3 @@ def test_both_names_of_the_program_are_the_same(installed: Path, tmp_path: Path)
     answers = [run(installed, tmp_path, name, "--version").stdout for name in ("exporter", "sidecar-exporter")]
     assert answers[0] == answers[1]
     assert answers[0].startswith("exporter, version ")
-
-
-def test_the_table_of_the_thirteen_says_what_the_example_declares() -> None:
-    """Name, type and labels of those that are there, and no more of the thirteen are than it says."""
-    urls = {"DATABASE_URL": "postgresql://127.0.0.1/x", "REDIS_URL": "redis://127.0.0.1", "RABBITMQ_URL": "amqp://127.0.0.1"}
-    probes = load(ROOT / "config.example.yaml", urls).probes.values()
-    declared = {metric.name: (str(metric.kind), set(metric.labels)) for probe in probes for metric in probe.declared()}
-    rows = re.findall(
-        r"^\| (`.+?`) \| *(\w*) *\| *([\w, ]*?) *\|", README.partition("## The trading platform's thirteen")[2], re.MULTILINE
-    )
-    there = {names.strip("`"): (kind, set(filter(None, labels.split(", ")))) for names, kind, labels in rows if kind}
-    coming = {name for names, kind, _ in rows if not kind for name in re.findall(r"`(\w+)`", names)}
-    assert len(there) + len(coming) == 13
-    assert {name: declared[name] for name in there} == there
-    assert coming.isdisjoint(declared)

@@ -38,8 +38,16 @@ _ROWS = (
 _BROKERS = ("RABBITMQ_URL", "REDIS_URL")  # where Celery is looked for when nothing names its broker, first choice first
 
 
-def tree(sources: Sources, findings: Findings) -> MappingNode:
-    """The probes that the variables name."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The tree of the probes that the variables name, and the names of those in it that none names: they are inferred."""
+
+    root: MappingNode
+    inferred: frozenset[str]
+
+
+def tree(sources: Sources, findings: Findings) -> Found:
+    """What the variables make."""
     values = {row.variable: read(row.variable, sources, findings) for row in _ROWS}
     probes: dict[str, Node] = {}
     for row in _ROWS:
@@ -48,12 +56,12 @@ def tree(sources: Sources, findings: Findings) -> MappingNode:
             probes[row.probe] = _mapping(row.variable, {"type": row.type, row.key: value})
     if "db" in probes:
         probes["db"] = _with_pool(probes["db"], sources, findings)
-    if "celery" not in probes:
-        probes |= _inferred_celery(values)
+    inferred = {} if "celery" in probes else _inferred_celery(values)
+    probes |= inferred
     if not probes and not findings:
         names = ", ".join(row.variable for row in _ROWS)
         findings.add(Place(SOURCE), "", f"nothing to probe; set {names}, or write a config.yaml with `probes:` and pass it with -c")
-    return _nodes("", {"probes": _nodes("", probes)})
+    return Found(_nodes("", {"probes": _nodes("", probes)}), frozenset(inferred))
 
 
 def read(name: str, sources: Sources, findings: Findings) -> str | None:
@@ -71,7 +79,7 @@ def _inferred_celery(values: Mapping[str, str | None]) -> dict[str, Node]:
     for row in (row for broker in _BROKERS for row in _ROWS if row.variable == broker):
         value = values[row.variable]
         if value:
-            celery: dict[str, str | tuple[str, ...]] = {"type": "celery", "broker_url": value, "inferred": "true"}
+            celery: dict[str, str | tuple[str, ...]] = {"type": "celery", "broker_url": value}
             return {"celery": _mapping(row.variable, {**celery, "critical": "false", "depends_on": (row.probe,)})}
     return {}
 

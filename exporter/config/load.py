@@ -59,10 +59,12 @@ def _from_file(path: Path, sources: Sources, findings: Findings) -> Configuratio
 
 
 def _from_environment(sources: Sources, findings: Findings) -> Configuration:
-    root = environment.tree(sources, findings)
-    if findings and not any(isinstance(node, MappingNode) and node.entries for node in (root.get("probes"),)):
+    found = environment.tree(sources, findings)
+    if findings and not any(isinstance(node, MappingNode) and node.entries for node in (found.root.get("probes"),)):
         raise ConfigError(findings.problems())
-    return check(root, Place(environment.SOURCE), sources, findings)
+    configuration = check(found.root, Place(environment.SOURCE), sources, findings)
+    probes = {name: probe.as_inferred() if name in found.inferred else probe for name, probe in configuration.probes.items()}
+    return replace(configuration, probes=probes)
 
 
 def _content(path: Path, findings: Findings) -> bytes | None:

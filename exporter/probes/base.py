@@ -3,9 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Generic, Literal, TypeVar
+from typing import Annotated, ClassVar, Generic, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from exporter.drivers.dns import Resolver
 from exporter.errors import ProbeError
@@ -104,6 +104,18 @@ class ProbeSettings(Settings):
     enabled: Annotated[Flag, Field(description="False: shown as unknown, never run.")] = True
     max_series: Annotated[Count, Field(ge=1, description="Most series of this probe in /metrics.")] = 10000
     tls: Annotated[TlsSettings | None, Field(description="TLS towards the target.")] = None
+    _inferred: bool = PrivateAttr(default=False)  # not a field: nobody can write it
+
+    @property
+    def inferred(self) -> bool:
+        """Whether nobody named the target: it was guessed from what else is there, and is to be doubted when it does not answer."""
+        return self._inferred
+
+    def as_inferred(self) -> Self:
+        """The same settings, said to be a guess."""
+        copy = self.model_copy()
+        copy._inferred = True  # noqa: SLF001  # our own class
+        return copy
 
     def declared(self) -> tuple[Metric, ...]:
         """Every metric this configured probe can emit, user-named ones included, `up` too; before any connection."""

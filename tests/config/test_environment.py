@@ -106,6 +106,17 @@ def test_celery_is_looked_for_on_the_broker_that_is_there(environ: dict[str, str
     assert (celery.depends_on, celery.critical, celery.inferred, celery.broker) == ((parent,), False, True, parent)
 
 
+@pytest.mark.parametrize("key", ["inferred", "_inferred"])
+def test_nobody_can_write_that_a_probe_is_a_guess(key: str, tmp_path: Path) -> None:
+    """Only who guessed knows; a file names what it means, so the key is as unknown there as any other."""
+    path = tmp_path / "config.yaml"
+    path.write_text(f"probes:\n  celery: {{type: celery, broker_url: 'amqp://127.0.0.1/', {key}: true}}\n")
+    with pytest.raises(ConfigError, match=rf"probes\.celery\.{key}: unknown key"):
+        load(path, {})
+    path.write_text("probes:\n  celery: {type: celery, broker_url: 'amqp://127.0.0.1/'}\n")
+    assert not load(path, {}).probes["celery"].inferred
+
+
 def test_problem_of_a_shared_variable_is_told_once() -> None:
     """The inferred Celery has the same URL."""
     assert problems(RABBITMQ_URL="amqp://h:99999") == ["RABBITMQ_URL: port 99999 is above 65535"]

@@ -21,7 +21,7 @@ from exporter.drivers.postgres import Answer, Budget, Endpoint, Login, Session, 
 from exporter.errors import ProbeError
 from exporter.model import Reason
 from exporter.secret import Secret
-from tests.faults import black_hole, peer, resetting, silent
+from tests.faults import Listen, black_hole, peer, resetting, silent
 from tests.servers import closed_port, eventually, execute, fetch, nothing_left
 
 ROOT = Path(__file__).parents[2]
@@ -321,6 +321,18 @@ async def test_a_unix_socket(private_postgres: StartPostgres, socket_folder: Pat
     async with session_with(login) as session:
         await session.ping()
         assert (session.encrypted, session.place) == (False, f"{socket_folder}/.s.PGSQL.{server.port}")
+
+
+async def test_a_unix_socket_that_accepts_nobody_is_waited_for(socket_folder: Path) -> None:
+    """A frozen server's listen queue fills up: a timeout, as by TCP, and not a connection that somebody closed."""
+    endpoint = Endpoint(str(socket_folder), 5432)
+    async with nothing_left(), black_hole(Listen(endpoint.place)):
+        phases = phase.begin()
+        task = asyncio.create_task(connect(Login(endpoint, "u"), Resolver(), lambda abort: None))
+        done, _ = await asyncio.wait((task,), timeout=0.2)
+        assert (done, phases.innermost) == (set(), (f"connect {endpoint.place}", Reason.TIMEOUT))
+        task.cancel()
+        await asyncio.wait([task])
 
 
 async def test_a_hundred_failing_connects_leave_nothing_open(postgres_server: Postgres) -> None:

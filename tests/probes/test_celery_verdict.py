@@ -29,9 +29,9 @@ def refused(lives: Mapping[str, bool], wanted: CelerySettings) -> AssertionFaile
     ("lives", "wanted", "message"),
     [
         ({}, settings(), "no worker on rabbitmq mq:5672; start one, or see that broker_url is its broker"),
-        ({}, settings(inferred=True), "no worker on rabbitmq; set CELERY_BROKER_URL if Celery uses Redis"),
-        ({}, settings("redis://c", inferred=True), "no worker on redis; set CELERY_BROKER_URL if Celery uses RabbitMQ"),
-        ({"a@h": False}, settings(inferred=True), "0 of 1 workers up on rabbitmq mq:5672; no answer from a@h"),
+        ({}, settings().as_inferred(), "no worker on rabbitmq; set CELERY_BROKER_URL if Celery uses Redis"),
+        ({}, settings("redis://c").as_inferred(), "no worker on redis; set CELERY_BROKER_URL if Celery uses RabbitMQ"),
+        ({"a@h": False}, settings().as_inferred(), "0 of 1 workers up on rabbitmq mq:5672; no answer from a@h"),
         ({"a@h": True}, settings(min_workers=3), "1 of 3 workers up on rabbitmq mq:5672"),
         ({"a@h": True, "b@h": False}, settings(min_workers=2), "1 of 2 workers up on rabbitmq mq:5672; no answer from b@h"),
         ({"a@h": True, "b@h": False}, settings(workers=["a@h", "b@h"]), "no answer from b@h on rabbitmq mq:5672"),

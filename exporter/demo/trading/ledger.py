@@ -6,10 +6,11 @@ file: a line is one write(2) to a file opened with O_APPEND, so lines do not mix
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +24,21 @@ class Deed:
 
 
 class Ledger:
-    """The file; mutable in nothing but what stands there."""
+    """The file; mutable in nothing but what stands there. Without one nothing is kept."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self._path = path
+
+    @classmethod
+    def named_by(cls, environment: Mapping[str, str]) -> Self:
+        """The one that TRADING_LEDGER names; where it is not set, or empty, nothing is kept."""
+        named = environment.get("TRADING_LEDGER")
+        return cls(Path(named) if named else None)
 
     def record(self, *deeds: Deed) -> None:
         """Appends them. Blocks for the length of one write to a local file."""
+        if self._path is None:
+            return
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         lines = "".join(f"{now}\t{deed.kind}\t{deed.state}\t{deed.name}\t{deed.id}\n" for deed in deeds)
         file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -40,7 +49,7 @@ class Ledger:
 
     def deeds(self) -> Iterator[Deed]:
         """All that stand there; none where nothing was recorded yet."""
-        if self._path.exists():
+        if self._path is not None and self._path.exists():
             for line in self._path.read_text().splitlines():
                 yield Deed(*line.split("\t")[1:])
 

@@ -1,16 +1,18 @@
-"""The platform's own process, run as `python -m exporter.demo.trading.platform`: prices, opportunities, orders, trades.
+"""What the platform does, by itself run as `python -m exporter.demo.trading.platform`: prices, opportunities, orders, trades.
 
-Its environment names DATABASE_URL, REDIS_URL, CELERY_BROKER_URL, RABBITMQ_URL (may be missing) and TRADING_LEDGER. A server that
-is away is waited for, again and again. SIGTERM ends it after what it is at.
+Its environment names DATABASE_URL, REDIS_URL, CELERY_BROKER_URL and, where there are any, RABBITMQ_URL and TRADING_LEDGER. Its
+tables and its queue are made where they are missing. A server that is away is waited for, again and again. SIGTERM ends it
+after what it is at.
 """
 
 import asyncio
 import os
 import signal
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from random import Random
+from typing import NoReturn
 from uuid import UUID
 
 import asyncpg
@@ -21,6 +23,7 @@ from kombu.exceptions import OperationalError
 from exporter.demo.trading.ledger import Deed, Ledger
 from exporter.demo.trading.market import Market, Opportunity, Order
 from exporter.demo.trading.orders import BROKER_AWAY, BrokerOrders, DirectOrders, Orders, Taken
+from exporter.demo.trading.schema import TABLES
 from exporter.demo.trading.settlement import SETTLE, app
 
 PAUSE_SECONDS = 0.3
@@ -31,6 +34,8 @@ TICKS_KEPT = 1000
 OPEN_AT_ONCE = 5
 HISTORY = 200
 """Trades that a new platform has behind it."""
+REMEMBERED = 1000
+"""Trades by which an order that comes again is known: many more than are ever unacknowledged."""
 END_SECONDS = 3.0
 
 _AWAY = (
@@ -48,18 +53,19 @@ class Platform:
     """What the process does; mutable. Its parts run side by side, each with connections of its own."""
 
     def __init__(self, environment: Mapping[str, str], rng: Random) -> None:
-        self._environment = environment
+        self._database_url, self._redis_url = environment["DATABASE_URL"], environment["REDIS_URL"]
         self._market = Market(rng)
-        self._ledger = Ledger(Path(environment["TRADING_LEDGER"]))
+        self._ledger = Ledger.named_by(environment)
         broker = environment.get("RABBITMQ_URL")
         self._orders: Orders = BrokerOrders(broker) if broker else DirectOrders()
         deeds = list(self._ledger.deeds())
-        self._traded = {deed.id for deed in deeds if deed.kind == "trade"}
+        self._traded = deque((deed.id for deed in deeds if deed.kind == "trade"), REMEMBERED)
         opened = [deed for deed in deeds if deed.kind == "opportunity" and deed.state == "opened"]
         closed = {deed.id for deed in deeds if deed.kind == "opportunity" and deed.state == "closed"}
         self._open = [Opportunity(UUID(deed.id), deed.name, 0.0) for deed in opened if deed.id not in closed]
         self._next: Opportunity | None = None
-        self._history = [] if deeds else [self._market.order(self._market.opportunity()) for _ in range(HISTORY)]
+        self._history: list[Order] | None = None
+        self._making = asyncio.Lock()
         self.ending = asyncio.Event()
 
     async def run(self) -> None:
@@ -84,7 +90,7 @@ class Platform:
     async def _tick(self) -> None:
         """A price moves: its key, and an entry of the stream `ticks`."""
         async with redis.asyncio.Redis.from_url(
-            self._environment["REDIS_URL"], socket_timeout=PATIENCE_SECONDS, socket_connect_timeout=PATIENCE_SECONDS
+            self._redis_url, socket_timeout=PATIENCE_SECONDS, socket_connect_timeout=PATIENCE_SECONDS
         ) as prices:
             while not self.ending.is_set():
                 symbol = self._market.tick()
@@ -96,6 +102,7 @@ class Platform:
     async def _seek(self) -> None:
         """An opportunity is found and an order sent for it; the oldest ones pass."""
         async with self._database() as database, self._orders.sending() as send:
+            await self._close_forgotten(database)
             while not self.ending.is_set():
                 await send(self._market.order(await self._open_one(database)))
                 while len(self._open) > OPEN_AT_ONCE:
@@ -115,6 +122,11 @@ class Platform:
         self._open.append(found)
         return found
 
+    async def _close_forgotten(self, database: Database) -> None:
+        """What an earlier run left open without a note of it would stay open for ever."""
+        known = [opportunity.id for opportunity in (*self._open, self._next) if opportunity]
+        await database.execute("UPDATE opportunities SET status = 'closed' WHERE status = 'active' AND id <> ALL($1)", known)
+
     async def _close_one(self, database: Database) -> None:
         passed = self._open[0]
         await database.execute("UPDATE opportunities SET status = 'closed' WHERE id = $1", passed.id)
@@ -124,14 +136,21 @@ class Platform:
     async def _execute(self) -> None:
         """Each order becomes a trade, and a task that settles it where it was filled."""
         async with self._database() as database, self._orders.taking() as take:
-            await self._trade(database, *self._history)
-            self._history.clear()
+            await self._have_history(database)
             while taken := await self._unless_ending(take()):
                 order, acknowledge = taken
                 await self._trade(database, order)
                 if order.fills:
                     await asyncio.to_thread(app.send_task, SETTLE, (order.id,), retry_policy=_PUBLISHING)
                 await acknowledge()
+
+    async def _have_history(self, database: Database) -> None:
+        """Some trades for a platform that has none. Kept until they are written, so that they are tried again as they were."""
+        if self._history is None:
+            new = await database.fetchval("SELECT NOT EXISTS (SELECT FROM trades)")
+            self._history = [self._market.order(self._market.opportunity()) for _ in range(HISTORY if new else 0)]
+        await self._trade(database, *self._history)
+        self._history = []
 
     async def _unless_ending(self, taking: Coroutine[object, object, Taken]) -> Taken | None:
         task, ending = asyncio.create_task(taking), asyncio.create_task(self.ending.wait())
@@ -152,14 +171,18 @@ class Platform:
             )
         new = [order for order in orders if order.id not in self._traded]
         self._ledger.record(*(Deed("trade", _status(order), order.symbol, order.id) for order in new))
-        self._traded.update(order.id for order in new)
+        self._traded.extend(order.id for order in new)
 
     @asynccontextmanager
     async def _database(self) -> AsyncIterator[Database]:
+        """A connection to a database that has the tables."""
         connection = await asyncpg.connect(
-            self._environment["DATABASE_URL"], ssl=False, timeout=PATIENCE_SECONDS, command_timeout=PATIENCE_SECONDS
+            self._database_url, ssl=False, timeout=PATIENCE_SECONDS, command_timeout=PATIENCE_SECONDS
         )
         try:
+            async with self._making:
+                for table in TABLES:
+                    await connection.execute(table)
             yield connection
         finally:
             connection.terminate()
@@ -169,12 +192,17 @@ def _status(order: Order) -> str:
     return "executed" if order.fills else "failed"
 
 
-async def _main() -> None:
+def main() -> NoReturn:
+    """Trades until SIGTERM, and three seconds later at the latest ends the process."""
+    asyncio.run(_trade_and_end())
+
+
+async def _trade_and_end() -> NoReturn:
     platform = Platform(os.environ, Random())  # noqa: S311  # prices, no secrets
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, platform.ending.set)
     await platform.run()
+    os._exit(0)  # the end of the loop would wait for a thread that hangs in a frozen broker
 
 
 if __name__ == "__main__":
-    asyncio.run(_main())
-    os._exit(0)  # a thread may hang in a broker that is frozen
+    main()

@@ -1,11 +1,15 @@
-"""The platform's HTTP side, run as `python -m exporter.demo.trading.service PORT [UID GID]`. It measures nothing of itself.
+"""The platform's HTTP side. It measures nothing of itself.
 
-As root it gives up its rights by itself, and not its guard for it: the interpreter may stand where only root can read it.
+By itself it is run as `python -m exporter.demo.trading.service PORT [UID GID]`, on loopback. As root it gives up its rights
+by itself, and not its guard for it: the interpreter may stand where only root can read it.
 """
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 from exporter.demo.servers import HOST
 from exporter.demo.servers.python import become
@@ -36,6 +40,17 @@ class App(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class names it so
         """Nothing: a probe every two seconds would fill the log."""
+
+
+@contextmanager
+def serving(host: str, port: int) -> Iterator[None]:
+    """Serves from a thread of its own for the length of the block; raises OSError where the address cannot be had."""
+    with ThreadingHTTPServer((host, port), App) as server:
+        Thread(target=server.serve_forever, name="http", daemon=True).start()
+        try:
+            yield
+        finally:
+            server.shutdown()
 
 
 def main(arguments: list[str]) -> None:

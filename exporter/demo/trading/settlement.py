@@ -1,4 +1,5 @@
-"""The Celery application that settles trades. The worker finds its broker, the database and the ledger in the environment.
+"""The Celery application that settles trades. The worker finds its broker, the database and the ledger, if
+there is to be one, in the environment.
 
 It is an ordinary worker with ordinary tasks; Celery's own hooks keep the ledger.
 """
@@ -6,7 +7,6 @@ It is an ordinary worker with ordinary tasks; Celery's own hooks keep the ledger
 import asyncio
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from uuid import UUID
 
 import asyncpg
@@ -45,7 +45,7 @@ class Noted(Task):  # type: ignore[type-arg]  # generic in the stubs alone
         self._note("retried", task_id)
 
     def _note(self, state: str, task_id: str) -> None:
-        Ledger(Path(os.environ["TRADING_LEDGER"])).record(Deed("task", state, str(self.name), task_id))
+        Ledger.named_by(os.environ).record(Deed("task", state, str(self.name), task_id))
 
 
 @app.task(base=Noted, name=SETTLE, bind=True, max_retries=TIMES)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from exporter import phase
+from exporter.drivers import unix
 from exporter.drivers.dns import Address, Resolver
 from exporter.drivers.postgres.errors import translated
 from exporter.drivers.postgres.framing import Framing
@@ -72,9 +73,8 @@ async def open_line(endpoint: Endpoint, encrypted: bool, resolver: Resolver, hol
 
 async def _dial(endpoint: Endpoint, resolver: Resolver) -> Framing:
     if endpoint.is_socket:
-        loop = asyncio.get_running_loop()
         with phase.waiting(f"connect {endpoint.place}"), translated(f"connect {endpoint.place}"):
-            return (await loop.create_unix_connection(lambda: Framing(endpoint.place), endpoint.place))[1]
+            return await unix.connect(endpoint.place, lambda: Framing(endpoint.place))
     *others, last = await resolver.resolve(endpoint.host)
     for address in others:
         try:

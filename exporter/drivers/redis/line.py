@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from exporter import phase
-from exporter.drivers import tcp
+from exporter.drivers import tcp, unix
 from exporter.drivers.dns import Resolver
 from exporter.drivers.redis.errors import translated
 from exporter.drivers.redis.framing import Framing, Misframed
@@ -108,8 +108,7 @@ async def open_line(endpoint: Endpoint, resolver: Resolver, hold: Hold) -> Line:
     where = f"connect {endpoint.place}"
     if endpoint.is_socket:
         with phase.waiting(where), translated(where):
-            loop = asyncio.get_running_loop()
-            _, line = await loop.create_unix_connection(lambda: Line(endpoint.place), endpoint.host)
+            line = await unix.connect(endpoint.host, lambda: Line(endpoint.place))
     else:
         context = client_context(endpoint.tls) if endpoint.tls is not None else None  # its files may be missing: first
         addresses = await resolver.resolve(endpoint.host)

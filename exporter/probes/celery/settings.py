@@ -44,9 +44,6 @@ class CelerySettings(ProbeSettings):
     enable_task_events: Annotated[
         Flag, Field(description="Has workers send task events, by remote control, until they are restarted.")
     ] = False
-    inferred: Annotated[Flag, Field(description="The broker was not named but guessed, and is doubted when no worker is seen.")] = (
-        False
-    )
 
     def declared(self) -> tuple[Metric, ...]:
         return DECLARED
