@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from aiohttp import web
 
 from exporter.demo.servers import HOST, Postgres, RabbitMQ, Redis
 from exporter.drivers.dns import Resolver
-from exporter.model import Outcome, Reason, Run
+from exporter.model import Outcome, Reading, Reason, Run
 from exporter.probes import TYPES
 from exporter.probes.base import Probe, Runtime
 from exporter.schedule import Tools
@@ -54,7 +54,12 @@ class Checked:
         self.probe = PROBES[case.type]("target", settings, Runtime("test", Resolver()))
         self.abandoned: list[object] = []
         tools = Tools(time.time, Random(1), Redactor(), lambda _, task: self.abandoned.append(task))
-        self._runner = Runner(check_job(self.probe), tools)
+        self._tools = tools
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Takes the probe's check as it is now."""
+        self._runner = Runner(check_job(self.probe), self._tools)
 
     async def check(self) -> Run:
         """One run; it must end in time, whatever the peer does, and never say a secret."""
@@ -303,6 +308,27 @@ async def test_who_is_spared_lookups_makes_none(case: Case, ground: Ground, real
     monkeypatch.setattr(socket, "getaddrinfo", None)
     async with checked(case, case.keys(ground.target(real.door)) | real.login) as subject:
         assert (await subject.check()).outcome is Outcome.SUCCESS
+
+
+@every_case
+async def test_a_run_that_ignores_its_cancel_ends_with_its_socket(
+    case: Case, ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some drivers swallow a cancel: the deadline's owner aborts the connection, so that even then nothing is abandoned."""
+    async with ground.peer(silent) as target, checked(case, case.keys(target) | SOON) as subject:
+        work = subject.probe.check
+
+        async def deaf() -> Reading:
+            task = asyncio.ensure_future(work())
+            while not task.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait((task,))
+            return task.result()
+
+        monkeypatch.setattr(subject.probe, "check", deaf)
+        subject.begin_anew()
+        run = await subject.check()
+    assert (run.outcome, run.reason) == (Outcome.FAILURE, Reason.TIMEOUT)
 
 
 @every_case
