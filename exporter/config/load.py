@@ -62,7 +62,7 @@ def _from_environment(sources: Sources, findings: Findings) -> Configuration:
     root = environment.tree(sources, findings)
     if findings and not any(isinstance(node, MappingNode) and node.entries for node in (root.get("probes"),)):
         raise ConfigError(findings.problems())
-    return check(root, Place(environment.SOURCE), sources, findings)
+    return replace(check(root, Place(environment.SOURCE), sources, findings), notice=environment.notice(root))
 
 
 def _content(path: Path, findings: Findings) -> bytes | None:
