@@ -1,0 +1,141 @@
+"""What tests of the grants need: the README's commands and its table, given to real servers, what a probe then lacks, and guards.
+
+A guard fails on a login that may do more than look: a test of rights that comes as an administrator proves nothing.
+"""
+
+import os
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from redis import Redis as Client
+
+from exporter.demo.servers import HOST, Postgres, RabbitMQ, Redis, find_postgres
+from exporter.errors import ProbeError
+from exporter.probes.base import Probe
+from tests.servers import fetch
+
+ROOT = Path(__file__).parents[2]
+GRANTS = ROOT / "deploy" / "grants"
+SECTION = (ROOT / "README.md").read_text().partition("\n## Rights\n")[2].partition("\n## ")[0]
+
+LOGIN, CELERY_LOGIN = "exporter", "exporter-celery"
+PASSWORD = "l00k 'n' see $1\\2"  # one that every level of quoting would spoil
+
+
+# --- the README -------------------------------------------------------------------------------------------------------
+
+
+def command(program: str) -> str:
+    """The line of the section that runs the program."""
+    block = SECTION.partition("```sh\n")[2].partition("```")[0]
+    (line,) = (line for line in block.splitlines() if line.removeprefix("sh ").startswith(program))
+    return line
+
+
+def rights(of: str) -> dict[str, frozenset[str]]:
+    """The rows of the table for one login: each right, with the names in the last column."""
+    told: dict[str, frozenset[str]] = {}
+    whose = ""
+    for row in re.findall(r"^\|(.*)\|$", SECTION, re.MULTILINE):
+        name, needed, lost = (cell.strip() for cell in row.split("|"))
+        whose = name or whose
+        if whose == of:
+            names = frozenset(re.findall(r"`(\w+)`", lost))
+            told |= {f"{kind}{right}": names for kind, right in re.findall(r"((?:configure |write |read )?)`([^`]+)`", needed)}
+    return told
+
+
+# --- granting, by the README's commands -------------------------------------------------------------------------------
+
+
+def run(line: str, environment: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
+    """A line of shell in the project's folder, with the password where it is looked for."""
+    given = {"PATH": os.environ["PATH"], "SIDECAR_PASSWORD": PASSWORD, **environment}
+    return subprocess.run(["sh", "-c", line], cwd=ROOT, env=given, capture_output=True, text=True, timeout=60)
+
+
+def grant_postgres(server: Postgres, database: str, line: str = "", **environment: str) -> None:
+    """Applies postgres.sql to the database as the superuser; `line` instead of the README's."""
+    line = line or command("psql").replace("-d app", f"-d {database}")
+    connected = {"PGHOST": HOST, "PGPORT": str(server.port), "PGUSER": server.user, "PGPASSWORD": server.password}
+    path = f"{find_postgres()}{os.pathsep}{os.environ['PATH']}"
+    ended = run(line, {"PATH": path, **connected, **environment})
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stderr
+
+
+def grant_redis(server: Redis) -> None:
+    """Adds redis.acl to the ACL file of a server that has one, and has it read."""
+    file = server.folder / "users.acl"
+    ended = run(command("sed").replace("/etc/redis/users.acl", f"'{file}'"), {})
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stderr
+    with Client.from_url(server.url) as client:
+        client.acl_load()
+
+
+def grant_rabbitmq(server: RabbitMQ, line: str = "", **environment: str) -> None:
+    """Runs rabbitmq.sh against the node; `line` instead of the README's."""
+    ctl = {"RABBITMQCTL": str(server._scripts / "rabbitmqctl"), **server.environment(), **environment}
+    ended = run(line or command("deploy/grants/rabbitmq.sh"), ctl)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", ""), ended.stderr
+
+
+# --- what is lost -----------------------------------------------------------------------------------------------------
+
+
+async def lost(probe: Probe[Any]) -> frozenset[str]:
+    """By the table's names: the up metric when the check fails, else the collectors that do and the features that lack."""
+    try:
+        readings = [await probe.check()]
+    except ProbeError:
+        return frozenset({probe.settings.up.name})
+    missing = set()
+    for collector in probe.collectors():
+        try:
+            readings.append(await collector.run())
+        except ProbeError:
+            missing.add(collector.name)
+    return frozenset(missing) | {has.feature for reading in readings for has in reading.capabilities if not has.available}
+
+
+# --- guards -----------------------------------------------------------------------------------------------------------
+
+_POWERS = """
+    SELECT rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls, rolconnlimit,
+        ARRAY(SELECT roleid::regrole::text FROM pg_auth_members WHERE member = r.oid),
+        ARRAY(SELECT c.oid::regclass::text FROM pg_class c WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
+            AND has_table_privilege(r.oid, c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER'))
+    FROM pg_roles r WHERE rolname = $1
+"""
+
+
+async def only_looks_at_postgres(url: str, role: str) -> None:
+    """Asked as superuser of a database: the role is bounded, and no more than a reader of statistics."""
+    assert await fetch(url, _POWERS, role) == [(False, 6, ["pg_read_all_stats"], [])]
+
+
+def only_looks_at_redis(client: "Client", user: str) -> None:
+    """Asked as an administrator: commands one by one, names with a beginning, a password."""
+    lines = (line.decode() if isinstance(line, bytes) else line for line in client.acl_list())
+    (words,) = (line.split() for line in lines if line.split()[1] == user)
+    assert "nopass" not in words
+    assert [word for word in words if word.startswith(("+@", "allcommands", "allkeys", "allchannels"))] == []
+    assert [word for word in words if re.fullmatch(r"(%[RW]*)?[~&]\*.*", word)] == []
+    assert "-@all" in words
+
+
+def only_looks_at_rabbitmq(server: RabbitMQ, user: str) -> None:
+    """No tag, and on no virtual host a right on what is neither the exporter's nor named for it."""
+    tags = dict(line.split("\t") for line in server.control("list_users", "--no-table-headers").splitlines())
+    assert tags[user] == "[]"
+    strangers = ("", "orders", "celery", "amq.topic", "amq.gen-x", "an.exporter.x", "celeryev.x", "celery.pidbox.x")
+    for _, *patterns in permissions(server, user):
+        assert [name for name in strangers for pattern in patterns if re.search(pattern, name)] == []
+
+
+def permissions(server: RabbitMQ, user: str) -> list[list[str]]:
+    """Virtual host, configure, write, read: one for each virtual host."""
+    told = server.control("list_user_permissions", user, "--no-table-headers")
+    return [line.split("\t") for line in told.splitlines()]
