@@ -15,7 +15,9 @@ from redis import Redis as Client
 from exporter.demo.servers import HOST, Postgres, RabbitMQ, Redis, find_postgres
 from exporter.errors import ProbeError
 from exporter.probes.base import Probe
-from tests.servers import fetch
+from exporter.probes.celery.probe import CeleryProbe
+from tests.celery_stage import listening
+from tests.servers import eventually, fetch
 
 ROOT = Path(__file__).parents[2]
 GRANTS = ROOT / "deploy" / "grants"
@@ -98,6 +100,14 @@ async def lost(probe: Probe[Any]) -> frozenset[str]:
         except ProbeError:
             missing.add(collector.name)
     return frozenset(missing) | {has.feature for reading in readings for has in reading.capabilities if not has.available}
+
+
+async def lost_of_celery(probe: CeleryProbe) -> frozenset[str]:
+    """The same of a Celery probe, and whether its listener hears itself; the probe is closed after."""
+    async with listening(probe) as watched:
+        missing = await lost(probe)
+        await eventually(lambda: watched.path_up is not None, 5)
+        return missing if watched.path_up else missing | {"celery_event_path_up"}
 
 
 # --- guards -----------------------------------------------------------------------------------------------------------
