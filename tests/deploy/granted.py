@@ -3,10 +3,12 @@
 A guard fails on a login that may do more than look: a test of rights that comes as an administrator proves nothing.
 """
 
+import json
 import os
 import re
 import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +32,10 @@ PASSWORD = "l00k 'n' see $1\\2"  # one that every level of quoting would spoil
 # --- the README -------------------------------------------------------------------------------------------------------
 
 
-def command(program: str) -> str:
-    """The line of the section that runs the program."""
+def command(beginning: str) -> str:
+    """The line of the section that begins so."""
     block = SECTION.partition("```sh\n")[2].partition("```")[0]
-    (line,) = (line for line in block.splitlines() if line.removeprefix("sh ").startswith(program))
+    (line,) = (line for line in block.splitlines() if line.startswith(beginning))
     return line
 
 
@@ -77,10 +79,10 @@ def grant_redis(server: Redis) -> None:
         client.acl_load()
 
 
-def grant_rabbitmq(server: RabbitMQ, line: str = "", **environment: str) -> None:
-    """Runs rabbitmq.sh against the node; `line` instead of the README's."""
+def grant_rabbitmq(server: RabbitMQ, line: str, **environment: str) -> None:
+    """Runs a line with rabbitmq.sh against the node."""
     ctl = {"RABBITMQCTL": str(server._scripts / "rabbitmqctl"), **server.environment(), **environment}
-    ended = run(line or command("deploy/grants/rabbitmq.sh"), ctl)
+    ended = run(line, ctl)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", ""), ended.stderr
 
 
@@ -136,16 +138,32 @@ def only_looks_at_redis(client: "Client", user: str) -> None:
     assert "-@all" in words
 
 
-def only_looks_at_rabbitmq(server: RabbitMQ, user: str) -> None:
+def only_looks_at_rabbitmq(told: "Definitions", user: str) -> None:
     """No tag, and on no virtual host a right on what is neither the exporter's nor named for it."""
-    tags = dict(line.split("\t") for line in server.control("list_users", "--no-table-headers").splitlines())
-    assert tags[user] == "[]"
-    strangers = ("", "orders", "celery", "amq.topic", "amq.gen-x", "an.exporter.x", "celeryev.x", "celery.pidbox.x")
-    for _, *patterns in permissions(server, user):
-        assert [name for name in strangers for pattern in patterns if re.search(pattern, name)] == []
+    assert told.tags[user] == []
+    for patterns in told.rights[user].values():
+        assert [name for pattern in patterns.values() for name in strangers_in(pattern)] == []
 
 
-def permissions(server: RabbitMQ, user: str) -> list[list[str]]:
-    """Virtual host, configure, write, read: one for each virtual host."""
-    told = server.control("list_user_permissions", user, "--no-table-headers")
-    return [line.split("\t") for line in told.splitlines()]
+_STRANGERS = ("orders", "celery", "amq.topic", "amq.gen-x", "an.exporter.x", "celeryev.x", "celery.pidbox.x", "my.amq.default")
+
+
+def strangers_in(pattern: str) -> list[str]:
+    """Names that a pattern of RabbitMQ has matched though they are none of ours; it matches anywhere unless it is anchored."""
+    return [name for name in _STRANGERS if re.search(pattern, name)]
+
+
+@dataclass(frozen=True)
+class Definitions:
+    """What a node says of its users: their tags, and their three patterns on each virtual host, by configure, write and read."""
+
+    tags: Mapping[str, list[str]]
+    rights: Mapping[str, Mapping[str, Mapping[str, str]]]
+
+    @classmethod
+    def of(cls, server: RabbitMQ) -> "Definitions":
+        told = json.loads(server.control("export_definitions", "-"))
+        rights: dict[str, dict[str, dict[str, str]]] = {user["name"]: {} for user in told["users"]}
+        for given in told["permissions"]:
+            rights[given["user"]][given["vhost"]] = {kind: given[kind] for kind in ("configure", "write", "read")}
+        return cls({user["name"]: user["tags"] for user in told["users"]}, rights)
