@@ -72,7 +72,10 @@ KNOWN = {
     ".venv/bin/exporter demo break app --how freeze",
     ".venv/bin/exporter demo heal app",
     "psql -d app -v tables='trades, opportunities' -f deploy/grants/postgres.sql",
-    'sed "s/resetpass/#$(printf %s "$SIDECAR_PASSWORD" | sha256sum | cut -c1-64)/" deploy/grants/redis.acl >>/etc/redis/users.acl',
+    (
+        'sed "s/^user/ACL SETUSER/; s/resetpass/#$(printf %s "$SIDECAR_PASSWORD" | sha256sum | cut -c1-64)/"'
+        " deploy/grants/redis.acl | redis-cli"
+    ),
     "sh deploy/grants/rabbitmq.sh -c -p trading",
 }
 

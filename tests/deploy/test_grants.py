@@ -55,7 +55,7 @@ def postgres(postgres_server: Postgres) -> Iterator[str]:
 
 @pytest.fixture
 def redis() -> Iterator[str]:
-    server = started(Redis, acl=["user nobody off"])
+    server = started(Redis)
     grant_redis(server)
     with Client.from_url(server.url) as client:
         only_looks_at_redis(client, LOGIN)

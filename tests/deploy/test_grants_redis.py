@@ -1,8 +1,9 @@
-"""`deploy/grants/redis.acl`, read by a real server: what its two logins read, and what each word of it is for."""
+"""`deploy/grants/redis.acl`, given to a real server: what its two logins read, and what each word of it is for."""
 
 import asyncio
+import hashlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 from redis import Redis as Client
@@ -31,15 +32,17 @@ from tests.deploy.granted import (
 from tests.servers import eventually, started
 
 WORKER, GONE = "w1@here", "gone@here"
-LINES = {line.split()[1]: line.split()[2:] for line in (GRANTS / "redis.acl").read_text().splitlines()}
+FILE = (GRANTS / "redis.acl").read_text()
+LINES = {line.split()[1]: line.split()[2:] for line in FILE.splitlines()}
 ROWS, CELERY_ROWS = rights("Redis"), rights("Celery over Redis")
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Redis]:
-    """With an ACL file, to which the README's command has added ours; its logins can do no more than look."""
-    running = started(Redis, acl=["user nobody off"])
-    grant_redis(running)
+    """Where the README's command has been given, twice; its logins can do no more than look."""
+    running = started(Redis)
+    for _ in range(2):
+        grant_redis(running)
     with Client.from_url(running.url) as client:
         for user in (LOGIN, CELERY_LOGIN):
             only_looks_at_redis(client, user)
@@ -127,6 +130,15 @@ async def test_another_database_needs_what_the_readme_says(server: Redis) -> Non
         client.execute_command("ACL SETUSER", name, *words, f">{PASSWORD}", "+select")
     probe = probe_of(url_of(server, name, 5), f"test-{secrets.token_hex(3)}", min_workers=0)
     assert await lost_of_celery(probe) == frozenset()
+
+
+async def test_the_lines_may_stand_in_an_acl_file(private_redis: Callable[..., Awaitable[Redis]]) -> None:
+    """Which a server reads at start; one comment in it, and the server would not start."""
+    word = f"#{hashlib.sha256(PASSWORD.encode()).hexdigest()}"
+    server = await private_redis(acl=[line.replace("resetpass", word) for line in FILE.splitlines()])
+    probe = looking(server, LOGIN)
+    assert await lost(probe) == frozenset()
+    await probe.aclose()
 
 
 def test_every_right_of_the_file_has_its_row() -> None:
