@@ -161,6 +161,8 @@ async def serve(configuration: Configuration, announce: Callable[[str], None]) -
     exporter = Exporter(configuration)
     server = await exporter.listen()
     announce(server.url)
+    if configuration.notice:
+        log.info("%s", configuration.notice)
     for warning in configuration.warnings:
         log.warning("%s", warning)
     beat = asyncio.create_task(exporter.schedule.beat(), name="heartbeat")
