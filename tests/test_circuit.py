@@ -57,6 +57,18 @@ def test_half_open_closes_after_close_after_good_trials_confirm_apart() -> None:
     assert circuit.status.next_attempt is None
 
 
+def test_once_closed_it_has_forgotten_how_long_it_waited() -> None:
+    """The next outage is another one: it is looked at again after one interval."""
+    circuit = opened()
+    for verdict in (Verdict.FAILED, Verdict.FAILED, Verdict.ANSWERED, Verdict.ANSWERED):
+        circuit.begin(circuit.next_attempt)
+        circuit.record(verdict, circuit.next_attempt, Random(1))
+    assert circuit.closed
+    for _ in range(POLICY.open_after):
+        circuit.record(Verdict.FAILED, 1000.0, Random(1))
+    assert circuit.next_attempt <= 1000.0 + POLICY.interval_seconds
+
+
 def test_nothing_begins_before_the_next_attempt() -> None:
     """An open circuit sends nothing."""
     circuit = opened()
