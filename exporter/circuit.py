@@ -114,8 +114,8 @@ class Circuit:
         else:
             self.next_attempt = now + self.policy.interval_seconds
 
-    def parent_recovered(self, at: float) -> None:
-        """Brings the next attempt of an open circuit forward to `at`, but never into the time of a Retry-After."""
+    def bring_forward(self, at: float) -> None:
+        """There is reason to hope: an open circuit is tried at `at`, or before, but never within the time of a Retry-After."""
         if self.state is CircuitState.OPEN:
             self.next_attempt = min(self.next_attempt, max(at, self._limited_until))
 

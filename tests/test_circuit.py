@@ -148,9 +148,9 @@ def test_a_recovered_parent_brings_the_next_attempt_forward_and_never_back() -> 
     """It must not delay a child that was due sooner."""
     circuit = opened().circuit
     due = circuit.next_attempt
-    circuit.parent_recovered(due + 100)
+    circuit.bring_forward(due + 100)
     assert circuit.next_attempt == due
-    circuit.parent_recovered(1.0)
+    circuit.bring_forward(1.0)
     assert circuit.begin(1.0) is not None
     assert circuit.state is HALF_OPEN
 
@@ -159,7 +159,7 @@ def test_a_recovered_parent_does_not_undo_a_retry_after() -> None:
     """The exchange's word counts, whatever else has recovered."""
     watching = Watching()
     watching.check(Verdict.LIMITED, 0.0, 600.0)
-    watching.circuit.parent_recovered(1.0)
+    watching.circuit.bring_forward(1.0)
     assert watching.circuit.next_attempt == 600.0
 
 
@@ -255,9 +255,9 @@ class CircuitMachine(RuleBasedStateMachine):
             self.limited = verdict is Verdict.LIMITED
 
     @rule(seconds=st.floats(0, 1))
-    def a_parent_recovers(self, seconds: float) -> None:
+    def there_is_hope(self, seconds: float) -> None:
         before = self.circuit.next_attempt
-        self.circuit.parent_recovered(self.now + seconds)
+        self.circuit.bring_forward(self.now + seconds)
         assert self.circuit.next_attempt <= before
 
     @rule(seconds=st.floats(1, 1000))

@@ -106,6 +106,13 @@ def test_an_ancestor_whose_last_check_failed_counts_before_it_is_confirmed() -> 
     assert told.find("worker").caused_by == ("broker",)  # type: ignore[union-attr]
 
 
+def test_an_ancestor_that_nobody_looks_at_is_no_cause() -> None:
+    """It was down when it was last looked at, which is too long ago to blame it."""
+    told = report(snapshot(probe("broker", U, overdue=99.0), probe("worker", U, depends_on=("broker",))), 100.0)
+    assert told.root_causes == ("worker",)
+    assert [health.caused_by for health in told.probes] == [(), ()]
+
+
 def test_probes_stand_worst_first_and_what_does_not_count_last() -> None:
     """At 3 a.m. the first line is the one that matters."""
     told = report(

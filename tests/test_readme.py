@@ -70,10 +70,16 @@ KNOWN = {
     ".venv/bin/exporter demo heal db",
     ".venv/bin/exporter demo break app --how freeze",
     ".venv/bin/exporter demo heal app",
+    "psql -d app -v tables='trades, opportunities' -f deploy/grants/postgres.sql",
+    (
+        'sed "s/^user/ACL SETUSER/; s/resetpass/#$(printf %s "$SIDECAR_PASSWORD" | sha256sum | cut -c1-64)/"'
+        " deploy/grants/redis.acl | redis-cli"
+    ),
+    "sh deploy/grants/rabbitmq.sh -c -p trading",
 }
 
 
-def test_every_command_of_the_readme_is_run_below_or_in_the_demos_tests() -> None:
+def test_every_command_of_the_readme_is_run_below_or_in_tests_of_its_part() -> None:
     """A command that nobody runs is one that does not work."""
     assert set(shell_commands()) == KNOWN
 

@@ -106,7 +106,7 @@ def _database() -> Postgres:
             ),
             *(f'REVOKE SELECT ON {table} FROM "without-{table}"' for table in TABLES),
             f"REVOKE SELECT ON {', '.join(TABLES)} FROM {BARE}",
-            f"REVOKE pg_monitor FROM {BARE}",
+            f"REVOKE pg_read_all_stats FROM {BARE}",
             "INSERT INTO trades VALUES (gen_random_uuid(), 'BTCUSDT', 'executed', 'buy', 1.5)",
             "INSERT INTO opportunities VALUES (gen_random_uuid(), 'BTCUSDT', 'active', 0.4)",
         )

@@ -73,10 +73,10 @@ class Reloader:
         """Asks the schedule for a check of the probe now.
 
         Raises:
-            Refused: it does not run, or its circuit decides.
+            Refused: it does not run.
         """
         if not self._exporter.schedule.ask(probe):
-            raise Refused(f"{probe} is switched off, or its circuit is open and tries it by itself")
+            raise Refused(f"{probe} does not run: it is switched off, or could not be made")
         return f"{probe}: a check was asked for"
 
     def ask(self, why: str) -> None:

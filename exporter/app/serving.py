@@ -29,6 +29,8 @@ async def serve(configuration: Configuration, origin: Origin, redactor: Redactor
     ended = _signals(reloader)
     server = await exporter.listen(reloader)
     announce(server.url)
+    if configuration.notice:
+        log.info("%s", configuration.notice)
     for warning in configuration.warnings:
         log.warning("%s", warning)
     beat = asyncio.create_task(exporter.schedule.beat(), name="heartbeat")

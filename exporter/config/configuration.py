@@ -43,8 +43,8 @@ class Configuration:
 
     `source` is the file's path, or `environment`. `probes` in the order written, disabled ones too. `secrets` is every
     secret value that was seen (passwords, tokens, header values, whole URLs), for the redactor. `warnings` are worth a
-    line in the log but stop nothing. `files` are the paths behind each probe's values (`${file:}` and `X_FILE`), for those that
-    have any: a changed secret takes effect by loading again.
+    line in the log but stop nothing; `notice`, where it is not empty, is one too and no problem at all. `files` are the paths
+    behind each probe's values (`${file:}` and `X_FILE`), for those that have any: a changed secret takes effect by loading again.
     """
 
     source: str
@@ -56,4 +56,5 @@ class Configuration:
     log: Log = Log()
     secrets: tuple[Secret, ...] = ()
     warnings: tuple[Problem, ...] = ()
+    notice: str = ""
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

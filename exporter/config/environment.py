@@ -64,6 +64,16 @@ def tree(sources: Sources, findings: Findings) -> Found:
     return Found(_nodes("", {"probes": _nodes("", probes)}), frozenset(inferred))
 
 
+def notice(root: MappingNode) -> str:
+    """For the log at start: whose login the probes of a `tree` come with, by the variables that made them."""
+    probes = root.get("probes")
+    made = probes.entries.values() if isinstance(probes, MappingNode) else ()
+    variables = ", ".join(dict.fromkeys(entry.place.source for entry in made))
+    return (
+        f"no configuration file: the login is the application's own ({variables}); the README, Rights, has one that may only look"
+    )
+
+
 def read(name: str, sources: Sources, findings: Findings) -> str | None:
     """The variable's value, or that of its `_FILE` twin; None when neither is set, or when it cannot be read, which is told."""
     try:

@@ -64,7 +64,7 @@ def _from_environment(sources: Sources, findings: Findings) -> Configuration:
         raise ConfigError(findings.problems())
     configuration = check(found.root, Place(environment.SOURCE), sources, findings)
     probes = {name: probe.as_inferred() if name in found.inferred else probe for name, probe in configuration.probes.items()}
-    return replace(configuration, probes=probes)
+    return replace(configuration, probes=probes, notice=environment.notice(found.root))
 
 
 def _content(path: Path, findings: Findings) -> bytes | None:

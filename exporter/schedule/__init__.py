@@ -83,9 +83,12 @@ class Schedule:
                 self._tools.abandoned(closing[task], task)
 
     def ask(self, name: str) -> bool:
-        """Asks for a check of the probe now; whether it will come: an open circuit decides by itself."""
+        """Asks for a check of the probe now. False, and nothing happens, where it does not run."""
         scheduled = self._scheduled.get(name)
-        return scheduled is not None and scheduled.loop.ask()
+        if scheduled is None:
+            return False
+        scheduled.loop.ask()
+        return True
 
     async def aclose(self) -> None:
         await self.remove(*self._scheduled)
@@ -119,7 +122,7 @@ class Schedule:
         moment = asyncio.get_running_loop().time()
         for scheduled in self._scheduled.values():
             if name in scheduled.probe.settings.depends_on:
-                scheduled.loop.parent_recovered(moment + self._tools.rng.uniform(0.0, RECOVERY_SPREAD_SECONDS))
+                scheduled.loop.bring_forward(moment + self._tools.rng.uniform(0.0, RECOVERY_SPREAD_SECONDS))
 
     def _ask_parents(self, child: Scheduled) -> None:
         """So that the root cause stands beside the failure, and not one interval of the parent later."""

@@ -68,23 +68,18 @@ class CheckLoop:
             self._ask_again = self._ended + self._timing.confirm_seconds
         self._skip(Skip.OVERLAP, began, asyncio.get_running_loop().time())
 
-    def ask(self) -> bool:
-        """Asks for a check now: at most one such per confirm_interval, no sooner than a pending change is due to be confirmed.
-
-        False, and nothing happens, while the circuit is not closed: it decides by itself.
-        """
-        if not self._closed:
-            return False
+    def ask(self) -> None:
+        """Asks for a check, or the trial of an open circuit, now: at most one such per confirm_interval, no sooner than a pending
+        change is due to be confirmed, and never within the time of a Retry-After."""
         self._asked = True  # outlasts a check that is under way: it may have looked too early
-        soonest = self._ended + self._timing.confirm_seconds if self._pending else self._ask_again
-        self._planned = min(self._planned, max(soonest, asyncio.get_running_loop().time()))
-        self._woken.set()
-        return True
+        pending = self._pending and self._closed
+        soonest = self._ended + self._timing.confirm_seconds if pending else self._ask_again
+        self.bring_forward(max(soonest, asyncio.get_running_loop().time()))
 
-    def parent_recovered(self, at: float) -> None:
-        """Brings the next check, or the trial of an open circuit, forward to `at`: what it depends on has recovered."""
+    def bring_forward(self, at: float) -> None:
+        """Has the next check, or the trial of an open circuit, come at `at` or before: there is reason to hope."""
         if self._circuit is not None and not self._closed:
-            self._circuit.parent_recovered(at)
+            self._circuit.bring_forward(at)
             self._plan(self._circuit.next_attempt)
         else:
             self._plan(min(self._planned, at))

@@ -155,3 +155,14 @@ def test_warning_of_a_plain_connection_names_the_variable() -> None:
     """As everything that is said of the environment."""
     warnings = load(None, {"DATABASE_URL": "postgresql://db.internal/x"}).warnings
     assert [(warning.place, warning.path) for warning in warnings] == [("DATABASE_URL", "")]
+
+
+def test_notice_names_each_variable_whose_login_is_used(tmp_path: Path) -> None:
+    """The application's login can do more than look: whoever starts us so is told once; with a file nobody needs to be told."""
+    urls = {"DATABASE_URL": URL, "REDIS_URL": "redis://127.0.0.1"}
+    assert load(None, urls).notice == (
+        "no configuration file: the login is the application's own (DATABASE_URL, REDIS_URL);"
+        " the README, Rights, has one that may only look"
+    )
+    (tmp_path / "config.yaml").write_text("probes:\n  db: {type: postgres, url: 'postgresql://127.0.0.1/x'}\n")
+    assert load(tmp_path / "config.yaml", urls).notice == ""

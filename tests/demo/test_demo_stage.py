@@ -83,7 +83,9 @@ def test_the_probe_may_look_and_nothing_else(stage: Stage) -> None:
     """The demo shows the grants that a probe needs, no superuser."""
     url = _probe_url(stage)
     assert asyncio.run(fetch(url, "SELECT count(*) >= 0 FROM trades WHERE status = 'executed'")) == [(True,)]
-    assert asyncio.run(fetch(url, "SELECT pg_has_role('pg_monitor', 'member'), current_setting('is_superuser')")) == [(True, "off")]
+    assert asyncio.run(fetch(url, "SELECT pg_has_role('pg_read_all_stats', 'member'), current_setting('is_superuser')")) == [
+        (True, "off")
+    ]
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         asyncio.run(fetch(url, "DELETE FROM trades"))
 

@@ -1,6 +1,7 @@
 """The page: what text stands there, what leaves, what is rendered again."""
 
 import math
+import re
 from dataclasses import replace
 from itertools import pairwise
 
@@ -231,6 +232,58 @@ def test_root_cause_is_the_probe_itself_or_its_ancestor() -> None:
         'sidecar_probe_root_cause{probe="broker",env="prod",cause="broker"}': "1",
         'sidecar_probe_root_cause{probe="worker",cause="broker"}': "1",
     }
+
+
+def test_a_change_of_status_stands_on_the_next_page() -> None:
+    """Verdicts are kept from page to page: what they follow from must be seen to change, confirmed status first."""
+    page = Page("a")
+    shown = []
+    for moment, outcome in enumerate((Outcome.SUCCESS, Outcome.DEGRADED, Outcome.DEGRADED), 1):
+        page.state.of("a").take(run(CHECK, float(moment), outcome=outcome, reason=None), 30.0)
+        shown += [series for series, value in page.samples(float(moment), "sidecar_probe_status").items() if value == "1"]
+    assert [re.findall(r'status="(\w+)"', series) for series in shown] == [["healthy"], ["healthy"], ["degraded"]]
+
+
+def test_an_ancestors_first_failed_check_stands_on_the_next_page() -> None:
+    """It is the root from then on, before its own status is confirmed."""
+    page = Page("broker")
+    page.state.add(Watched("worker", "http", UP, (("probe", "worker"),), 10.0, 5.0, depends_on=("broker",)), 0.0)
+    page.state.of("broker").take(run(CHECK, 1.0), 30.0)
+    for moment in (1.0, 2.0):
+        page.state.of("worker").take(run(CHECK, moment, outcome=Outcome.FAILURE, reason=Reason.REFUSED), 30.0)
+    assert 'sidecar_probe_root_cause{probe="worker",cause="worker"}' in page.samples(2.0, "sidecar_probe_root_cause")
+    page.state.of("broker").take(run(CHECK, 3.0, outcome=Outcome.FAILURE, reason=Reason.REFUSED), 30.0)
+    assert 'sidecar_probe_root_cause{probe="worker",cause="broker"}' in page.samples(3.0, "sidecar_probe_root_cause")
+
+
+def test_a_probe_that_is_added_stands_on_the_next_page() -> None:
+    """Unknown, with its label sets, before any check."""
+    page = Page("a")
+    page.text()
+    page.state.add(Watched("b", "postgres", UP, (("probe", "b"),), 10.0, 5.0), 0.0)
+    assert page.samples(1.0, 'sidecar_probe_status{probe="b"')['sidecar_probe_status{probe="b",status="unknown"}'] == "1"
+
+
+def test_retries_of_all_runs_are_counted() -> None:
+    """A target that answers at the second attempt only is one that is about to fail."""
+    page = Page("a")
+    for moment in (1.0, 2.0):
+        page.state.of("a").take(run(CHECK, moment, retries=2), 30.0)
+    assert list(page.samples(2.0, "sidecar_probe_retries_total{").values()) == ["4"]
+
+
+def test_a_failure_leaves_the_last_success_where_it_was() -> None:
+    """How old a number is, is what an operator asks while it is failing."""
+    page = Page("a")
+    page.state.of("a").attach(NO_LIVE, ["size"])
+    for collector in (CHECK, "size"):
+        page.state.of("a").take(run(collector, 1.0), 30.0)
+        page.state.of("a").take(run(collector, 2.0, outcome=Outcome.FAILURE, reason=Reason.TIMEOUT), 30.0)
+    for name in ("probe", "collector"):
+        (value,) = page.samples(2.0, f"sidecar_{name}_last_success_timestamp_seconds{{").values()
+        assert float(value) == 1e9 + 1.0
+    (collected,) = page.state.snapshot().probes[0].collectors
+    assert (collected.last_success, collected.success) == (1.0, False)
 
 
 @given(st.floats() | st.integers(-(2**70), 2**70))

@@ -131,16 +131,18 @@ async def test_without_rights_what_is_hidden_is_told(postgres_server: Postgres, 
     await execute(database, "DROP DATABASE hidden", 'DROP ROLE "wat""cher"')
     assert values(activity, "pg_stat_activity_count") == {(name, "unknown"): 1}
     assert values(activity, "pg_stat_activity_max_tx_duration") == {}
-    assert activity.capabilities == (Capability("all_sessions", False, 'GRANT pg_monitor TO "wat""cher"'),)
+    assert activity.capabilities == (Capability("all_sessions", False, 'GRANT pg_read_all_stats TO "wat""cher"'),)
     assert ("hidden",) not in values(sizes, "pg_database_size_bytes")
     assert (name,) in values(sizes, "pg_database_size_bytes")
     cure = 'GRANT pg_read_all_stats TO "wat""cher", or GRANT CONNECT on each database'
     assert sizes.capabilities == (Capability("database_size", False, cure),)
 
 
-async def test_pg_monitor_is_enough(postgres_server: Postgres, database: str) -> None:
+async def test_pg_read_all_stats_is_enough(postgres_server: Postgres, database: str) -> None:
     """The grant that the capability asks for brings everything; a superuser is not needed."""
-    await execute(database, "DROP ROLE IF EXISTS monitor", "CREATE ROLE monitor LOGIN PASSWORD 'p'", "GRANT pg_monitor TO monitor")
+    await execute(
+        database, "DROP ROLE IF EXISTS monitor", "CREATE ROLE monitor LOGIN PASSWORD 'p'", "GRANT pg_read_all_stats TO monitor"
+    )
     probe = probe_of(database, username="monitor", password="p")
     readings = [await read(probe, group) for group in GROUPS]
     await probe.aclose()

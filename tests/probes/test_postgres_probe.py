@@ -351,6 +351,6 @@ async def test_a_changed_right_is_seen_on_the_next_connection(database: str) -> 
     await execute(database, "DROP ROLE IF EXISTS learner", "CREATE ROLE learner LOGIN PASSWORD 'p'")
     async with probing(database, username="learner", password="p") as probe:
         assert [c.available for c in (await collect(probe, "activity")).capabilities] == [False]
-        await execute(database, "GRANT pg_monitor TO learner")
+        await execute(database, "GRANT pg_read_all_stats TO learner")
         probe.drop(CHECK)
         assert [c.available for c in (await collect(probe, "activity")).capabilities] == [True]

@@ -356,6 +356,8 @@ def test_the_environment_alone_is_enough(tmp_path: Path, trading: str) -> None:
     with Running(tmp_path, None, {"DATABASE_URL": trading}) as exporter:
         eventually_now(lambda: exporter.status("db") == "healthy", 10)
         assert exporter.samples("pg_up") == {'pg_up{probe="db"}': 1.0}
+        (told,) = (line for line in exporter.said.splitlines() if "the login is the application's own (DATABASE_URL)" in line)
+        assert " INFO " in told  # nothing is wrong
 
 
 def _cli(*arguments: str, folder: Path, **environment: str) -> "subprocess.CompletedProcess[str]":

@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 
 from exporter.errors import ProbeError
-from exporter.model import Reading, Reason, Status
-from tests.schedule.stage import Stage, StageProbe, stage_settings
+from exporter.model import CircuitState, Reading, Reason, Status
+from tests.schedule.stage import Stage, StageProbe, good, stage_settings
 from tests.schedule.timetravel import travel
 
 
@@ -72,7 +72,7 @@ def test_a_listener_may_ask_for_a_check_now_but_not_too_often() -> None:
 
 
 def test_asked_during_a_check_the_next_one_follows_it() -> None:
-    """The check under way may have looked before the thing happened."""
+    """The check under way may have looked before the thing happened; asked once, it is one check more."""
 
     async def slow() -> Reading:
         await asyncio.sleep(3)
@@ -89,10 +89,10 @@ def test_asked_during_a_check_the_next_one_follows_it() -> None:
 
     async def main() -> None:
         async with Stage(probe):
-            await asyncio.sleep(10)
+            await asyncio.sleep(60)
 
     travel(main())
-    assert [round(later - earlier) for earlier, later in pairwise(probe.began)][:1] == [8]
+    assert [round(later - earlier) for earlier, later in pairwise(probe.began)] == [8]
 
 
 def test_a_change_is_confirmed_no_sooner_for_being_asked() -> None:
@@ -117,3 +117,36 @@ def test_a_change_is_confirmed_no_sooner_for_being_asked() -> None:
 
     travel(main())
     assert probe.began[1] - probe.began[0] >= 5
+
+
+def test_a_listener_may_have_an_open_circuit_tried_now() -> None:
+    """A worker that is back says so itself: nobody waits for the rest of the open circuit, nor tries more often than that."""
+
+    async def down() -> Reading:
+        raise ProbeError(Reason.REFUSED, "refused", retryable=False)
+
+    class Eager(StageProbe):
+        async def listen(self, wake: object) -> None:
+            assert callable(wake)
+            while True:
+                await asyncio.sleep(0.5)
+                if asked:
+                    wake()
+
+    asked: list[bool] = []
+    probe = Eager("broker", stage_settings(interval="60s", circuit={"max_wait": "600s"}), down)
+
+    async def main() -> None:
+        async with Stage(probe) as stage:
+            await stage.until(lambda: stage.status().circuit.state is CircuitState.OPEN)
+            began = len(probe.began)
+            asked.append(True)
+            await asyncio.sleep(1)
+            assert len(probe.began) == began + 1
+            await asyncio.sleep(20)
+            assert len(probe.began) <= began + 1 + 20 / 5
+            probe.act = good
+            await stage.until(lambda: stage.status().circuit.state is CircuitState.CLOSED)
+            assert stage.loop.time() - probe.began[-3] < 20
+
+    travel(main())

@@ -14,6 +14,6 @@ def seed(role: str, password: str) -> tuple[str, ...]:
     return (
         *TABLES,
         f"CREATE ROLE {role} LOGIN PASSWORD '{password}'",
-        f"GRANT pg_monitor TO {role}",
+        f"GRANT pg_read_all_stats TO {role}",
         f"GRANT SELECT ON trades, opportunities TO {role}",
     )

@@ -24,9 +24,7 @@ QUEUES = "queues"
 
 OWN_NAMES = r"^exporter\."
 """The pattern of all our names on a broker, for grants."""
-ROUND_TRIP_CURE = (
-    f"grant configure and read on {OWN_NAMES} and write on ^(exporter\\.|amq\\.default$), by rabbitmqctl set_permissions"
-)
+ROUND_TRIP_CURE = f"grant configure and read on {OWN_NAMES} and write on ^amq\\.default$, by rabbitmqctl set_permissions"
 QUEUES_CURE = "grant configure on the queues: RabbitMQ 4.2.6 and 4.3.0 want it even for a passive declare"
 
 

@@ -25,7 +25,7 @@ ACTIVITY = Group(
                     gauge(
                         "pg_stat_activity_count",
                         "Sessions in this state, from pg_stat_activity; all but the one that asks."
-                        " State unknown: our role lacks pg_monitor to see more.",
+                        " State unknown: our role lacks pg_read_all_stats to see more.",
                         *_LABELS,
                     ),
                     "count(a.pid)",
@@ -48,5 +48,5 @@ ACTIVITY = Group(
             ),
         ),
     ),
-    feature=Feature("all_sessions", "GRANT pg_monitor TO {role}", lambda server, _: server.monitors),
+    feature=Feature("all_sessions", "GRANT pg_read_all_stats TO {role}", lambda server, _: server.monitors),
 )
