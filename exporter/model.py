@@ -142,11 +142,20 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
+class Phase:
+    """A wait within a run: for what, a safe text such as `connect 10.0.0.7:5432`, and how long. A wait may lie within another."""
+
+    what: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One finished run of a check or a collector.
 
     `ended` is monotonic seconds, `ended_at` Unix seconds. `reason` and `message` are None when the outcome is success or
-    cancelled. `reading` is None when nothing was read; a failed run may carry what it did read.
+    cancelled. `reading` is None when nothing was read; a failed run may carry what it did read. `phases` are a failed run's
+    last waits, in the order in which they began.
     """
 
     collector: str
@@ -158,6 +167,7 @@ class Run:
     message: str | None = None
     retries: int = 0
     reading: Reading | None = None
+    phases: tuple[Phase, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""Says what a run is waiting for, so that its deadline can name it. Knows no clock and no network.
+"""Says what a run is waiting for, so that its deadline can name it, and what it has waited for, so that a failure can tell
+where its time went. Knows no clock, but for the one it is given, and no network.
 
 A driver marks each wait; when the engine's deadline comes, it reads the innermost mark that is still open:
 
@@ -6,32 +7,67 @@ A driver marks each wait; when the engine's deadline comes, it reads the innermo
         addresses = await resolve("db.internal")
 """
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from itertools import count
+from typing import NamedTuple
 
-from exporter.model import Reason
+from exporter.model import Phase, Reason
+
+KEPT = 8
+"""Waits of a run that are remembered, the last ones: resolve, connect, TLS, log-in and some commands; retries repeat them."""
 
 
-@dataclass(slots=True)
+class Mark(NamedTuple):
+    """One wait; `number` tells it from its like and puts it in order."""
+
+    number: int
+    what: str
+    reason: Reason
+    began: float
+
+
 class Phases:
-    """The open marks of one run, outermost first; mutable, owned by the run."""
+    """The marks of one run, open ones outermost first; mutable, owned by the run. `clock` gives seconds."""
 
-    open: list[tuple[str, Reason]] = field(default_factory=list)
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._numbers = count()
+        self._open: list[Mark] = []
+        self._closed: deque[tuple[int, Phase]] = deque(maxlen=KEPT)
 
     @property
     def innermost(self) -> tuple[str, Reason]:
         """What is waited for, and the reason that a deadline passing now would have."""
-        return self.open[-1] if self.open else ("", Reason.TIMEOUT)
+        return (self._open[-1].what, self._open[-1].reason) if self._open else ("", Reason.TIMEOUT)
+
+    @property
+    def past(self) -> tuple[Phase, ...]:
+        """The last waits in the order in which they began; one that is still open lasts until now."""
+        waits = sorted([*self._closed, *map(self._timed, self._open)])
+        return tuple(phase for _, phase in waits[-KEPT:])
+
+    def enter(self, what: str, reason: Reason) -> Mark:
+        mark = Mark(next(self._numbers), what, reason, self._clock())
+        self._open.append(mark)
+        return mark
+
+    def leave(self, mark: Mark) -> None:
+        self._open.remove(mark)
+        self._closed.append(self._timed(mark))
+
+    def _timed(self, mark: Mark) -> tuple[int, Phase]:
+        return mark.number, Phase(mark.what, self._clock() - mark.began)
 
 
 _CURRENT: ContextVar[Phases | None] = ContextVar("phases", default=None)
 
 
-def begin() -> Phases:
-    """Starts a fresh record for the task that calls; its children share it."""
-    phases = Phases()
+def begin(clock: Callable[[], float] = float) -> Phases:
+    """Starts a fresh record for the task that calls; its children share it. Without a clock, waits are named but take 0 s."""
+    phases = Phases(clock)
     _CURRENT.set(phases)
     return phases
 
@@ -43,9 +79,8 @@ def waiting(what: str, reason: Reason = Reason.TIMEOUT) -> Iterator[None]:
     if phases is None:
         yield
         return
-    mark = (what, reason)
-    phases.open.append(mark)
+    mark = phases.enter(what, reason)
     try:
         yield
     finally:
-        phases.open.remove(mark)
+        phases.leave(mark)

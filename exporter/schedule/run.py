@@ -13,7 +13,7 @@ from traceback import extract_tb
 
 from exporter import phase
 from exporter.errors import MESSAGE_LENGTH, ProbeError
-from exporter.model import Distribution, Family, Outcome, Reading, Reason, Run
+from exporter.model import Distribution, Family, Outcome, Phase, Reading, Reason, Run
 from exporter.retry import PRESETS, RetryPolicy, retrying
 from exporter.secret import Redactor, one_line
 
@@ -51,9 +51,10 @@ class Tools:
 
 @dataclass(slots=True)
 class Attempts:
-    """The attempts of one run so far; mutable, owned by the run. `deadline` is in the loop's seconds."""
+    """The attempts of one run so far, and what they waited for; mutable, owned by the run. `deadline` is in the loop's seconds."""
 
     deadline: float
+    phases: phase.Phases
     retries: int = 0
 
 
@@ -72,8 +73,7 @@ class Runner:
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
-        attempts = Attempts(began + self.job.timeout_seconds)
-        phases = phase.begin()
+        attempts = Attempts(began + self.job.timeout_seconds, phase.begin(loop.time))
         work = self._with_retries if retries else self._attempt
         task = loop.create_task(_as_coroutine(work(attempts)), name=f"{self.job.probe}/{self.job.name}")
         try:
@@ -86,7 +86,7 @@ class Runner:
         if task.done():
             record(self._finished(task, began, attempts))
             return
-        record(self._overdue(phases, began, attempts))
+        record(self._overdue(began, attempts))
         self._drop()
         await self._let_go(task)
 
@@ -138,14 +138,15 @@ class Runner:
             return replace(run, outcome=Outcome.DEGRADED, reason=Reason.SLOW, message=message)
         return run
 
-    def _overdue(self, phases: phase.Phases, began: float, attempts: Attempts) -> Run:
-        what, reason = phases.innermost
+    def _overdue(self, began: float, attempts: Attempts) -> Run:
+        what, reason = attempts.phases.innermost
         within = f"no answer within {self.job.timeout_seconds:g}s"
         return self._failed(reason, f"{what}: {within}" if what else within, began, attempts, None)
 
     def _failed(self, reason: Reason, message: str, began: float, attempts: Attempts, reading: Reading | None) -> Run:
         run = self._ended(Outcome.FAILURE, began, attempts)
-        return replace(run, reason=reason, message=self._safe(message), reading=reading)
+        phases = tuple(Phase(self._safe(past.what), past.seconds) for past in attempts.phases.past)
+        return replace(run, reason=reason, message=self._safe(message), reading=reading, phases=phases)
 
     def _internal(self, error: BaseException) -> ProbeError:
         """An exception nobody expected: told by its class and place, never by its text, which may hold anything."""

@@ -239,6 +239,45 @@ def test_a_name_that_never_resolves_is_dns_at_the_deadline() -> None:
     assert (run.reason, run.message) == (Reason.DNS, "resolve db.internal: no answer within 2s")
 
 
+def test_a_failed_run_tells_where_its_time_went() -> None:
+    """In the order in which the waits began, the one that it hangs in lasting until the deadline, and without a secret."""
+
+    async def work() -> Reading:
+        with phase.waiting("read as hunter22"):
+            with phase.waiting("resolve db.internal"):
+                await asyncio.sleep(0.25)
+            with phase.waiting("connect 10.0.0.7:5432"):
+                await asyncio.sleep(1e6)
+        return Reading()
+
+    run = travel(Bench(work).go())
+    assert [past.what for past in run.phases] == ["read as …", "resolve db.internal", "connect 10.0.0.7:5432"]
+    assert [past.seconds for past in run.phases] == pytest.approx([2.0, 0.25, 1.75])
+
+
+def test_every_attempt_adds_its_waits_and_the_last_ones_are_kept() -> None:
+    """A run that waits for a thousand answers must not remember them all."""
+
+    async def work() -> Reading:
+        for number in range(6):
+            with phase.waiting(f"command {number}"):
+                await asyncio.sleep(0.01)
+        raise ProbeError(Reason.RESET, "reset")
+
+    run = travel(Bench(work, retry=THREE, timeout_seconds=60.0).go())
+    assert [past.what for past in run.phases] == [f"command {number}" for number in (4, 5, 0, 1, 2, 3, 4, 5)]
+
+
+def test_a_good_run_keeps_no_waits() -> None:
+    """They would be remembered with every reading, and nobody asks."""
+
+    async def work() -> Reading:
+        with phase.waiting("SELECT 1"):
+            return Reading()
+
+    assert travel(Bench(work).go()).phases == ()
+
+
 def test_retries_stop_at_attempts_and_count() -> None:
     """`attempts` counts the first one too."""
     calls = []
