@@ -234,6 +234,62 @@ class ProbeStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class PastRun:
+    """What is remembered of a run; `ended_at` is Unix seconds. `message` and `phases` are kept of failures alone."""
+
+    collector: str
+    outcome: Outcome
+    ended_at: float
+    duration_seconds: float
+    reason: Reason | None
+    retries: int
+    message: str | None = None
+    phases: tuple[Phase, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The confirmed status went from `before` to `after`, at Unix seconds; `reason` and `message` stand behind `after`."""
+
+    at: float
+    before: Status
+    after: Status
+    reason: Reason | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """Of the last while: seconds in which a probe's status was known, and those of them in which it was healthy or degraded."""
+
+    good_seconds: float
+    observed_seconds: float
+
+    @property
+    def ratio(self) -> float | None:
+        """The share of good time in what was observed, 0 to 1; None while nothing was."""
+        return self.good_seconds / self.observed_seconds if self.observed_seconds > 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """The past of one probe at a glance: outcomes of its last checks, oldest first, and availability by window (`1h`)."""
+
+    outcomes: tuple[Outcome, ...]
+    availability: Mapping[str, Availability]
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The past of one probe as far as it is remembered, newest first. `runs` are of its check, `failures` of collectors too."""
+
+    runs: tuple[PastRun, ...]
+    failures: tuple[PastRun, ...]
+    changes: tuple[Change, ...]
+    availability: Mapping[str, Availability]
+
+
+@dataclass(frozen=True, slots=True)
 class Block:
     """One family as one run read it. `run` numbers the reading, so equal numbers mean equal rows. Leaves /metrics at `until`
     (monotonic seconds; infinite for what never goes stale)."""

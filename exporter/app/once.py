@@ -25,7 +25,7 @@ async def probe_once(
         runs[name].append(run)
         record = exporter.state.of(name)
         record.take(run, float("inf"))
-        record.plan(float("inf"), CircuitStatus(), None)  # there is no next check that could be overdue
+        record.plan(run.ended, float("inf"), CircuitStatus(), None)  # there is no next check that could be overdue
 
     async def once(name: str, probe: Loaded) -> None:
         if isinstance(probe, ProbeError):

@@ -57,7 +57,7 @@ class Schedule:
         run, record = self.refused_run(error), self._state.of(name)
         for _ in range(record.watched.failure_threshold):
             record.take(run, 0.0)
-        record.plan(float("inf"), CircuitStatus(), None)
+        record.plan(run.ended, float("inf"), CircuitStatus(), None)
 
     def refused_run(self, error: ProbeError) -> Run:
         """The check that such a probe never had."""

@@ -133,9 +133,9 @@ class CheckLoop:
     def _plan(self, planned: float) -> None:
         self._planned = planned
         status = self._circuit.status if self._circuit is not None else CircuitStatus()
-        in_seconds = planned - asyncio.get_running_loop().time()
-        attempt_at = None if status.next_attempt is None else self._runner.tools.wall() + in_seconds
-        self._into.plan(planned, status, attempt_at)
+        now = asyncio.get_running_loop().time()
+        attempt_at = None if status.next_attempt is None else self._runner.tools.wall() + (planned - now)
+        self._into.plan(now, planned, status, attempt_at)
 
     def _skip(self, reason: Skip, start: float, end: float) -> None:
         passed = slots_between(self.name, self._timing.interval_seconds, start, end)

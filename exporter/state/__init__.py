@@ -6,7 +6,7 @@ Everything runs on one event loop, so nothing here is locked. Knows no clock (mo
 from collections import deque
 from itertools import count
 
-from exporter.model import Reload, Snapshot
+from exporter.model import History, Recent, Reload, Snapshot
 from exporter.state.record import Live, Record, Tallies, Watched
 
 LAG_SAMPLES = 60
@@ -31,9 +31,13 @@ class State:
         self._reload = Reload(successful=True, at=wall)
 
     def add(self, watched: Watched, now: float) -> Record:
-        """A probe exists from now on, a disabled one too. One of its name makes room; what was counted under the name counts on."""
+        """A probe exists from now on, a disabled one too. One of its name makes room; what was counted under the name counts on,
+        and what is remembered of it is not forgotten."""
         tallies = self._tallies.setdefault(watched.name, Tallies())
-        record = self._records[watched.name] = Record(watched, now, self._numbers.__next__, self._stood, tallies)
+        record = Record(watched, now, self._numbers.__next__, self._stood, tallies)
+        if watched.name in self._records:
+            record.inherit(self._records[watched.name], now)
+        self._records[watched.name] = record
         self._stood()
         return record
 
@@ -77,6 +81,14 @@ class State:
             tallies=tuple(tally for _, tally in views),
             reload=self._reload,
         )
+
+    def recent(self, name: str, now: float) -> Recent:
+        """The probe's past at a glance."""
+        return self._records[name].past.recent(now)
+
+    def history(self, name: str, now: float) -> History:
+        """All that is remembered of the probe."""
+        return self._records[name].past.history(now)
 
     def _stood(self) -> None:
         self._generation += 1

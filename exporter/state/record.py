@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from exporter.circuit import LEGAL, Transition
-from exporter.health import confirm
+from exporter.health import BLIND_SECONDS, confirm
 from exporter.model import (
     CHECK,
+    Change,
+    CircuitState,
     CircuitStatus,
     CollectorStatus,
     Distribution,
@@ -24,6 +26,7 @@ from exporter.model import (
     Skip,
     Status,
 )
+from exporter.state.history import Past
 from exporter.state.series import Series
 
 DURATION_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -146,6 +149,7 @@ class Record:
         self._live: Live | None = None
         self._verdict = Verdict(watched.failure_threshold, watched.success_threshold)
         self._tallies = tallies
+        self.past = Past(now)
         self._series = Series(watched.max_series, number)
         self._circuit = CircuitStatus()
         self._next_attempt_at: float | None = None
@@ -154,7 +158,12 @@ class Record:
         self._version = 0
         self._seen: tuple[int, PoolUse | None] | None = None
         self._views: tuple[ProbeStatus, ProbeTally] | None = None
-        self.plan(now, self._circuit, None)
+        self.plan(now, now, self._circuit, None)
+
+    def inherit(self, other: "Record", now: float) -> None:
+        """Goes on with the past of the one whose place it takes; that one, which may still be written to, gets another."""
+        self.past, other.past = other.past, self.past
+        self._observe(now)
 
     # -- what its loops write ----------------------------------------------------------------------------------------
 
@@ -167,6 +176,7 @@ class Record:
     def take(self, run: Run, stale_seconds: float) -> bool:
         """Takes in a finished run; returns whether a change of status is pending confirmation."""
         before = self._standing
+        self.past.take(run)
         if run.collector == CHECK:
             pending = self._take_check(run, stale_seconds)
         else:
@@ -196,11 +206,12 @@ class Record:
         self.watched = replace(self.watched, labels=labels)
         self.touch()
 
-    def plan(self, planned: float, circuit: CircuitStatus, next_attempt_at: float | None) -> None:
-        """The next check is planned for `planned`: it is overdue when none has ended long after."""
+    def plan(self, now: float, planned: float, circuit: CircuitStatus, next_attempt_at: float | None) -> None:
+        """From `now` on the next check is planned for `planned`: it is overdue when none has ended long after."""
         watched = self.watched
         self._circuit, self._next_attempt_at = circuit, next_attempt_at
         self._overdue = planned + watched.timeout_seconds + OVERDUE_INTERVALS * watched.interval_seconds
+        self._observe(now)
         self.touch()
 
     def touch(self) -> None:
@@ -243,7 +254,11 @@ class Record:
             self._detail = {**({} if good else self._detail), **run.reading.detail}
             self._series.take(CHECK, run.reading, run.ended, run.ended + stale_seconds, complete=good)
         self._series.take_up(self.watched.up, int(good))
-        return self._verdict.add(run)
+        before, pending = self.status, self._verdict.add(run)
+        if self.status is not before:
+            self.past.change(Change(run.ended_at, before, self.status, *self._verdict.why))
+        self._observe(run.ended)
+        return pending
 
     def _take_collected(self, run: Run, stale_seconds: float) -> None:
         """One that was cancelled leaves no trace."""
@@ -263,6 +278,14 @@ class Record:
         )
         if run.reading is not None:
             self._series.take(run.collector, run.reading, run.ended, run.ended + stale_seconds, complete=good)
+
+    def _observe(self, now: float) -> None:
+        """Tells the past how the probe stands from now on, as /health tells it: not known while it is forced open, nor overdue,
+        nor when it has kept us away for too long."""
+        limited = self._verdict.limited_since
+        blind = float("inf") if limited is None else limited + BLIND_SECONDS
+        forced = self._circuit.state is CircuitState.FORCED_OPEN
+        self.past.stand(now, Status.UNKNOWN if forced else self.status, min(self._overdue, blind))
 
     # -- what readers see --------------------------------------------------------------------------------------------
 

@@ -98,7 +98,7 @@ def test_series_leave_at_stale_after_and_up_does_not() -> None:
     page.state.of("a").take(run(CHECK, 1.0, Family(SIZE, ((("x",), 1),))), 30.0)
     assert len(page.samples(30.9, "pg_")) == 1
     page.state.of("a").take(run(CHECK, 20.0, outcome=Outcome.FAILURE, reason=Reason.REFUSED), 30.0)
-    page.state.of("a").plan(500.0, CircuitStatus(), None)
+    page.state.of("a").plan(20.0, 500.0, CircuitStatus(), None)
     assert page.samples(30.9, "pg_") == {
         'pg_database_size_bytes{probe="a",env="prod",datname="x"}': "1",
         'pg_up{probe="a",env="prod"}': "0",
@@ -182,7 +182,7 @@ def test_a_probe_that_recovers_after_being_overdue_is_no_longer_unknown() -> Non
     assert page.samples(20.0, "sidecar_probe_status")[unknown] == "0"
     assert page.samples(100.0, "sidecar_probe_status")[unknown] == "1"
     page.state.of("a").take(run(CHECK, 101.0), 30.0)
-    page.state.of("a").plan(111.0, CircuitStatus(), None)
+    page.state.of("a").plan(101.0, 111.0, CircuitStatus(), None)
     assert page.samples(102.0, "sidecar_probe_status")[unknown] == "0"
     assert page.samples(200.0, "sidecar_probe_status")[unknown] == "1"
 
