@@ -120,8 +120,16 @@ class Exporter:
         Raises:
             CannotListen: the address cannot be used.
         """
-        web = lambda: self.configuration.web  # noqa: E731  # as it is at each request
-        sources = Sources(self.state.snapshot, self._scraped, self._now, time.time, __version__, web)
+        sources = Sources(
+            snapshot=self.state.snapshot,
+            metrics=self._scraped,
+            now=self._now,
+            wall=time.time,
+            version=__version__,
+            web=lambda: self.configuration.web,
+            recent=lambda probe: self.state.recent(probe, self._now()),
+            history=lambda probe: self.state.history(probe, self._now()),
+        )
         surface = Surface(sources, self.lifecycle, commands)
         self._http = surface.tally.families
         try:

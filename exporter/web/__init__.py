@@ -10,7 +10,7 @@ from typing import Protocol
 
 from exporter.config import Web
 from exporter.errors import ExporterError
-from exporter.model import Snapshot
+from exporter.model import History, Recent, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +18,9 @@ class Sources:
     """What answers are made of; every callable returns at once and raises nothing.
 
     `now` is monotonic seconds, on the clock of the snapshot's moments; `wall` is Unix seconds. `metrics(openmetrics, probe)`
-    gives the whole uncompressed body, of all probes or of the one named (by its own name, never an alias). `web` is what holds now:
-    a reload may change it.
+    gives the whole uncompressed body, of all probes or of the one named (by its own name, never an alias). `recent` and
+    `history` tell of the past of the probe of that own name, one of the snapshot's. `web` is what holds
+    now: a reload may change it.
     """
 
     snapshot: Callable[[], Snapshot]
@@ -28,6 +29,8 @@ class Sources:
     wall: Callable[[], float]
     version: str
     web: Callable[[], Web]
+    recent: Callable[[str], Recent]
+    history: Callable[[str], History]
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from exporter.model import CircuitStatus, CollectorStatus, Status
 from exporter.web.wording import View
 
 _AGE_DIGITS = 1
-_DURATION_DIGITS = 6
+DURATION_DIGITS = 6
 _NEWLINE = "\n"
 
 
@@ -19,7 +19,7 @@ def health_document(view: View, version: str, uptime_seconds: float) -> dict[str
     report = view.report
     return {
         "status": report.status,
-        "time": _moment(view.wall),
+        "time": moment(view.wall),
         "version": version,
         "uptime_seconds": round(uptime_seconds, _AGE_DIGITS),
         "root_causes": report.root_causes,
@@ -37,11 +37,11 @@ def probe_document(health: ProbeHealth, view: View) -> dict[str, object]:
         "critical": probe.critical,
         "reason": None if healthy else probe.reason,
         "message": None if healthy else view.message(probe.reason, probe.message),
-        "since": _moment(probe.since_at),
-        "last_run": _moment(probe.last_run_at),
-        "last_success": _moment(probe.last_success_at),
+        "since": moment(probe.since_at),
+        "last_run": moment(probe.last_run_at),
+        "last_success": moment(probe.last_success_at),
         "age_seconds": _age(probe.last_run, view),
-        "duration_seconds": _rounded(probe.duration_seconds, _DURATION_DIGITS),
+        "duration_seconds": rounded(probe.duration_seconds, DURATION_DIGITS),
         "consecutive_failures": probe.consecutive_failures,
         "stale": health.stale,
         "caused_by": health.caused_by,
@@ -54,7 +54,7 @@ def probe_document(health: ProbeHealth, view: View) -> dict[str, object]:
 def circuit_document(circuit: CircuitStatus, now: float) -> dict[str, object]:
     """A circuit's object; `next_attempt_in_seconds` is null while it is closed."""
     wait = None if circuit.next_attempt is None else max(0.0, circuit.next_attempt - now)
-    return {"state": circuit.state, "next_attempt_in_seconds": _rounded(wait, _AGE_DIGITS)}
+    return {"state": circuit.state, "next_attempt_in_seconds": rounded(wait, _AGE_DIGITS)}
 
 
 def _collector(collector: CollectorStatus, view: View) -> dict[str, object]:
@@ -63,7 +63,7 @@ def _collector(collector: CollectorStatus, view: View) -> dict[str, object]:
         "success": collector.success,
         "reason": collector.reason,
         "age_seconds": _age(collector.last_success, view),
-        "duration_seconds": _rounded(collector.duration_seconds, _DURATION_DIGITS),
+        "duration_seconds": rounded(collector.duration_seconds, DURATION_DIGITS),
     }
 
 
@@ -71,11 +71,12 @@ def _age(moment: float | None, view: View) -> float | None:
     return None if moment is None else round(view.age(moment), _AGE_DIGITS)
 
 
-def _rounded(seconds: float | None, digits: int) -> float | None:
-    return None if seconds is None else round(seconds, digits)
+def rounded(value: float | None, digits: int) -> float | None:
+    """To so many digits; None stays."""
+    return None if value is None else round(value, digits)
 
 
-def _moment(at: float | None) -> str | None:
+def moment(at: float | None) -> str | None:
     """RFC 3339 in UTC with milliseconds."""
     return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 

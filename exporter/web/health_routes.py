@@ -12,6 +12,7 @@ from exporter.web.access import Access
 from exporter.web.answers import HTML, TEXT, answer, document, excluded, health_code, wanted_form
 from exporter.web.health_json import circuit_document, health_document, probe_document
 from exporter.web.health_text import health_text, probe_text
+from exporter.web.history_json import availability_document, history_document
 from exporter.web.named import find, own_names
 from exporter.web.negotiation import Form
 from exporter.web.page import Page
@@ -69,14 +70,21 @@ class Health:
     async def probes(self, request: web.Request) -> web.Response:
         """`/api/v1/probes`: what is configured and how it stands; always 200."""
         view = self._view(request, self._sources.snapshot())
-        return document({"probes": {health.probe.name: _summary(health, view) for health in view.report.probes}})
+        return document({"probes": {health.probe.name: self._summary(health, view) for health in view.report.probes}})
 
     async def one_probe(self, request: web.Request) -> web.Response:
         """`/api/v1/probes/NAME`."""
         snapshot = self._sources.snapshot()
         view = self._view(request, snapshot)
         health = self._named(request, snapshot, view)
-        return document({"name": health.probe.name, **_summary(health, view)})
+        return document({"name": health.probe.name, **self._summary(health, view)})
+
+    async def history(self, request: web.Request) -> web.Response:
+        """`/api/v1/probes/NAME/history`: always 200, however the probe stands."""
+        snapshot = self._sources.snapshot()
+        view = self._view(request, snapshot)
+        name = self._named(request, snapshot, view).probe.name
+        return document({"name": name, **history_document(self._sources.history(name), view)})
 
     async def circuits(self, _: web.Request) -> web.Response:
         """`/api/v1/circuits`: where every circuit stands; always 200."""
@@ -98,22 +106,22 @@ class Health:
         name = find(snapshot, request.match_info["name"]).name
         return next(health for health in view.report.probes if health.probe.name == name)
 
+    def _summary(self, health: ProbeHealth, view: View) -> dict[str, object]:
+        probe = health.probe
+        return {
+            "type": probe.type,
+            "enabled": probe.enabled,
+            "critical": probe.critical,
+            "aliases": probe.aliases,
+            "depends_on": probe.depends_on,
+            "status": health.status,
+            "circuit": circuit_document(probe.circuit, view.now),
+            **availability_document(self._sources.recent(probe.name).availability),
+        }
+
     def _html(
         self, request: web.Request, view: View, snapshot: Snapshot, code: int, only: ProbeHealth | None = None
     ) -> web.Response:
         root = "../" * (request.path.count("/") - 1)
         body = self._page.render(view, view.age(snapshot.started), root, only)
         return answer(body, HTML, code, Vary="Accept", **self._page.headers)
-
-
-def _summary(health: ProbeHealth, view: View) -> dict[str, object]:
-    probe = health.probe
-    return {
-        "type": probe.type,
-        "enabled": probe.enabled,
-        "critical": probe.critical,
-        "aliases": probe.aliases,
-        "depends_on": probe.depends_on,
-        "status": health.status,
-        "circuit": circuit_document(probe.circuit, view.now),
-    }

@@ -62,6 +62,7 @@ def _table(health: Health, vitals: Vitals, metrics: Metrics, operations: Operati
         _get("/api/v1/metrics", "metrics", metrics.scrape),
         _get("/api/v1/probes", "api", health.probes, POST=operations.other),
         _get("/api/v1/probes/{name}", "api", health.one_probe, POST=operations.other),
+        _get("/api/v1/probes/{name}/history", "api", health.history, POST=operations.other),
         _get("/api/v1/circuits", "api", health.circuits, POST=operations.other),
         _get("/api/v1/circuits/{name}", "api", health.one_circuit, POST=operations.circuit),
         Route("/api/v1/probes/{name}/run", "operation", {"POST": operations.run}),

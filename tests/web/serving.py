@@ -1,13 +1,25 @@
 """A real server on a free port in front of hand-made snapshots, and a client that sends exactly the headers it is given."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from aiohttp import ClientSession
 
 from exporter.config import Listen, Web
-from exporter.model import CircuitState, CircuitStatus, CollectorStatus, ProbeStatus, Reason, Snapshot, Status
+from exporter.model import (
+    Availability,
+    CircuitState,
+    CircuitStatus,
+    CollectorStatus,
+    History,
+    ProbeStatus,
+    Reason,
+    Recent,
+    Snapshot,
+    Status,
+)
 from exporter.web import Commands, Lifecycle, Sources
 from exporter.web.routes import Surface
 from exporter.web.server import start
@@ -77,6 +89,8 @@ BINANCE = ProbeStatus(
 REPORT = ProbeStatus("report", "http", enabled=False)
 FIVE = (RABBITMQ, CELERY, DB, BINANCE, REPORT)
 
+NO_PAST = History((), (), (), {"1h": Availability(0.0, 0.0), "24h": Availability(0.0, 0.0)})
+
 EXPOSITION = b"".join(b'pg_up{probe="p%d"} 1\n' % number for number in range(200))
 
 
@@ -130,9 +144,18 @@ async def serving(
     commands: Commands | None = None,
     metrics: Callable[[bool, str | None], bytes] = exposition,
     snap: Callable[[], Snapshot] | None = None,
+    pasts: Mapping[str, History] = MappingProxyType({}),
 ) -> AsyncIterator[Stand]:
-    """Serves the probes at NOW, started and not draining."""
-    sources = Sources(snap or (lambda: snapshot(*probes)), metrics, lambda: NOW, lambda: WALL, "0.1.0", lambda: web)
+    """Serves the probes at NOW, started and not draining; those that are not in `pasts` have none."""
+
+    def history(name: str) -> History:
+        return pasts.get(name, NO_PAST)
+
+    def recent(name: str) -> Recent:
+        return Recent(tuple(run.outcome for run in reversed(history(name).runs)), history(name).availability)
+
+    shown = snap or (lambda: snapshot(*probes))
+    sources = Sources(shown, metrics, lambda: NOW, lambda: WALL, "0.1.0", lambda: web, recent, history)
     lifecycle = Lifecycle(started=True)
     surface = Surface(sources, lifecycle, commands)
     server = await start(Listen("127.0.0.1", 0), surface.application)

@@ -204,6 +204,8 @@ async def test_probes_and_circuits_can_be_listed() -> None:
             "depends_on": ["rabbitmq"],
             "status": "unhealthy",
             "circuit": {"state": "closed", "next_attempt_in_seconds": None},
+            "availability": {"1h": None, "24h": None},
+            "observed_seconds": {"1h": 0.0, "24h": 0.0},
         }
         assert json.loads((await stand.ask("/api/v1/probes/database")).body)["name"] == "db"
         circuits = json.loads((await stand.ask("/api/v1/circuits")).body)["circuits"]

@@ -27,6 +27,7 @@ READABLE = (
     "/api/v1/metrics",
     "/api/v1/probes",
     "/api/v1/probes/db",
+    "/api/v1/probes/db/history",
     "/api/v1/circuits",
     "/api/v1/circuits/db",
 )
@@ -66,7 +67,7 @@ async def test_operations_take_nothing_but_post() -> None:
 async def test_an_unknown_path_names_those_that_exist() -> None:
     """The manual for somebody without one; nothing of the request comes back."""
     async with serving(DB) as stand:
-        for path in ("/helth<script>", "/health/db/x", "/api/v1/probes/db/history", "/health/"):
+        for path in ("/helth<script>", "/health/db/x", "/api/v1/probes/db/past", "/health/"):
             answer = await stand.ask(path)
             assert (answer.code, answer.type) == (404, "text/plain; charset=utf-8")
             assert "/health.txt, /health/NAME" in answer.text

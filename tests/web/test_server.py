@@ -11,16 +11,26 @@ from contextlib import asynccontextmanager, closing
 import pytest
 
 from exporter.config import Listen, Web
+from exporter.model import Recent
 from exporter.web import Lifecycle, Sources
 from exporter.web.routes import Surface
 from exporter.web.server import Server, start
-from tests.web.serving import NOW, WALL, exposition, snapshot
+from tests.web.serving import NO_PAST, NOW, WALL, exposition, snapshot
 
 
 @asynccontextmanager
 async def listening(host: str, port: int = 0, body: bytes | None = None) -> AsyncIterator[Server]:
     """A server there, ended afterwards."""
-    sources = Sources(snapshot, lambda om, probe: body or exposition(om, probe), lambda: NOW, lambda: WALL, "0.1.0", Web)
+    sources = Sources(
+        snapshot=snapshot,
+        metrics=lambda om, probe: body or exposition(om, probe),
+        now=lambda: NOW,
+        wall=lambda: WALL,
+        version="0.1.0",
+        web=Web,
+        recent=lambda _: Recent((), {}),
+        history=lambda _: NO_PAST,
+    )
     server = await start(Listen(host, port), Surface(sources, Lifecycle()).application)
     try:
         yield server
