@@ -1,5 +1,6 @@
 """How moments and spans read to a person, and what is said of one probe. Pure; knows no form of output."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -49,6 +50,14 @@ def took(seconds: float) -> str:
         if round(milliseconds, digits) < bound:
             return f"{milliseconds:.{digits}f}ms"
     return f"{seconds:.1f}s"
+
+
+def percent(ratio: float | None) -> str:
+    """`99.95%`, rounded down, so that 100% is what it says; empty for None."""
+    if ratio is None:
+        return ""
+    hundredths = math.floor(ratio * 10_000 + 1e-6)
+    return "100%" if hundredths >= 10_000 else f"{hundredths / 100:.2f}%"
 
 
 def clock(at: float, wall: float) -> str:

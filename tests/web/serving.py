@@ -20,6 +20,7 @@ from exporter.model import (
     Snapshot,
     Status,
 )
+from exporter.state.history import RECENT
 from exporter.web import Commands, Lifecycle, Sources
 from exporter.web.routes import Surface
 from exporter.web.server import start
@@ -152,7 +153,7 @@ async def serving(
         return pasts.get(name, NO_PAST)
 
     def recent(name: str) -> Recent:
-        return Recent(tuple(run.outcome for run in reversed(history(name).runs)), history(name).availability)
+        return Recent(tuple(run.outcome for run in reversed(history(name).runs[:RECENT])), history(name).availability)
 
     shown = snap or (lambda: snapshot(*probes))
     sources = Sources(shown, metrics, lambda: NOW, lambda: WALL, "0.1.0", lambda: web, recent, history)

@@ -7,8 +7,8 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 from exporter.config import Web
-from exporter.model import CollectorStatus, ProbeStatus, Reason
-from tests.web.serving import BINANCE, CELERY, DB, FIVE, NOW, RABBITMQ, REPORT, WALL, serving
+from exporter.model import CHECK, Availability, CollectorStatus, Outcome, PastRun, ProbeStatus, Reason
+from tests.web.serving import BINANCE, CELERY, DB, FIVE, NO_PAST, NOW, RABBITMQ, REPORT, WALL, serving
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
@@ -141,7 +141,14 @@ async def test_links_are_relative_to_where_the_page_stands() -> None:
     async with serving(DB) as stand:
         assert Seen((await stand.ask("/")).text).links() == ["health/db", "health.txt", "health?format=json", "metrics"]
         deeper = Seen((await stand.ask("/health/db?format=html")).text).links()
-        assert deeper == ["../health/db", "../", "../health.txt", "../health?format=json", "../metrics"]
+        assert deeper == [
+            "../health/db",
+            "../",
+            "../api/v1/probes/db/history",
+            "../health.txt",
+            "../health?format=json",
+            "../metrics",
+        ]
 
 
 async def test_without_the_token_the_page_shows_no_message_and_no_detail() -> None:
@@ -173,6 +180,32 @@ async def test_collectors_that_fail_alike_share_a_line_and_a_healthy_page_names_
         seen = Seen((await stand.ask("/")).text)
     assert "locks, activity refused: connection refused (last success 1m10s ago)" in seen.text
     assert "Every probe is healthy. db cannot read locks, activity; see below." in seen.text
+
+
+async def test_the_last_checks_stand_as_a_strip_that_can_be_read_aloud() -> None:
+    """Oldest first, worse ones taller as well as redder; in words for whoever cannot see it."""
+    outcomes = [Outcome.SUCCESS] * 26 + [Outcome.DEGRADED, Outcome.FAILURE, Outcome.FAILURE, Outcome.SUCCESS]
+    runs = tuple(PastRun(CHECK, outcome, WALL, 0.003, None, 0) for outcome in reversed(outcomes))
+    good = PastRun(CHECK, Outcome.SUCCESS, WALL, 0.003, None, 0)
+    pasts = {"db": replace(NO_PAST, runs=runs), "rabbitmq": replace(NO_PAST, runs=(good,))}
+    async with serving(DB, RABBITMQ, REPORT, pasts=pasts) as stand:
+        seen = Seen((await stand.ask("/")).text)
+        labels = [attributes["aria-label"] for _, attributes in seen.elements if attributes.get("role") == "img"]
+        assert labels == ["last check: good", "last 30 checks: 2 failed, 1 degraded"]
+        one = Seen((await stand.ask("/health/db?format=html")).text)
+    ticks = [attributes.get("class") for tag, attributes in one.elements if tag == "i"]
+    assert ticks == [None] * 26 + ["degraded", "unhealthy", "unhealthy", None]
+
+
+async def test_availability_says_of_how_much_it_speaks() -> None:
+    """Of the last day, never rounded up to 100%; nothing where nothing was observed."""
+    availability = {"1h": Availability(3600.0, 3600.0), "24h": Availability(21599.0, 21600.0)}
+    async with serving(DB, REPORT, pasts={"db": replace(NO_PAST, availability=availability)}) as stand:
+        seen = Seen((await stand.ask("/")).text)
+    assert "closed 99.99% of 6h server_version" in seen.text
+    assert "report http unknown disabled" in seen.text
+    titles = [attributes.get("title") for _, attributes in seen.elements]
+    assert "1h: 100% of 1h observed; 24h: 99.99% of 6h observed" in titles
 
 
 ALIKE = (("locks", 70), ("activity", 12))

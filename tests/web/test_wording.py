@@ -6,7 +6,7 @@ import pytest
 
 from exporter.health import report
 from exporter.model import ProbeStatus, Status
-from exporter.web.wording import aggregate_since, clock, listing, span, took
+from exporter.web.wording import aggregate_since, clock, listing, percent, span, took
 from tests.web.serving import BINANCE, CELERY, DB, NOW, RABBITMQ, REPORT, WALL, snapshot
 
 
@@ -50,6 +50,15 @@ def test_a_clock_shows_its_date_only_when_that_is_not_today() -> None:
     """04:02:52Z of which day?"""
     assert clock(WALL - 134, WALL) == "04:02:52Z"
     assert clock(WALL - 2 * 86400, WALL) == "2026-11-22T04:05:06Z"
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [(None, ""), (0.0, "0.00%"), (0.5, "50.00%"), (0.9995, "99.95%"), (0.99999, "99.99%"), (1.0, "100%")],
+)
+def test_a_share_is_never_rounded_up(ratio: float | None, text: str) -> None:
+    """100% is said of what never failed, and of nothing else."""
+    assert percent(ratio) == text
 
 
 def test_a_listing_is_bounded() -> None:
