@@ -268,6 +268,15 @@ def test_every_attempt_adds_its_waits_and_the_last_ones_are_kept() -> None:
     assert [past.what for past in run.phases] == [f"command {number}" for number in (4, 5, 0, 1, 2, 3, 4, 5)]
 
 
+def test_a_listener_that_waits_for_ever_remembers_no_more() -> None:
+    """It runs for months, and its waits are never asked for."""
+    phases = phase.begin()
+    for _ in range(10 * phase.KEPT):
+        with phase.waiting("next frame"):
+            pass
+    assert len(phases._closed) == len(phases.past) == phase.KEPT
+
+
 def test_a_good_run_keeps_no_waits() -> None:
     """They would be remembered with every reading, and nobody asks."""
 

@@ -99,6 +99,14 @@ def test_what_is_not_known_is_not_observed() -> None:
     assert (told.good_seconds, told.observed_seconds, told.ratio) == (60.0, 60.0, 1.0)
 
 
+def test_a_pause_of_centuries_takes_no_longer_than_one_of_a_day() -> None:
+    """A disabled probe is first looked at when somebody opens the page, maybe after months: no minute of them is walked through."""
+    observed = Observed(0.0)
+    observed.stand(0.0, 1e10 - 3600.0, good=True)
+    told = observed.availability(1e10)
+    assert (told["1h"].observed_seconds, told["24h"].observed_seconds) == pytest.approx((0.0, 23 * HOUR), abs=15.0)
+
+
 def test_the_past_is_the_past_whoever_looks() -> None:
     """A reader between two changes, or one that looks with a clock that is a moment behind, changes nothing."""
     seen, unseen = Observed(0.0), Observed(0.0)
