@@ -19,8 +19,8 @@ class Sources:
 
     `now` is monotonic seconds, on the clock of the snapshot's moments; `wall` is Unix seconds. `metrics(openmetrics, probe)`
     gives the whole uncompressed body, of all probes or of the one named (by its own name, never an alias). `recent` and
-    `history` tell of the past of the probe of that own name, one of the snapshot's. `web` is what holds
-    now: a reload may change it.
+    `history` tell of the past of the probe of that own name, one of the snapshot's. `web` is what holds now: a reload
+    may change it.
     """
 
     snapshot: Callable[[], Snapshot]

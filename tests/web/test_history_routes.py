@@ -1,7 +1,9 @@
 """The past of a probe over HTTP."""
 
 import json
+import signal
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from exporter.demo.servers import Redis
 from exporter.model import CHECK, Availability, Change, History, Outcome, PastRun, Phase, Reason, Status
 from exporter.secret import Secret
 from tests.running import Running
-from tests.servers import eventually
+from tests.servers import closed_port, eventually
 from tests.web.serving import DB, FIVE, NO_PAST, WALL, Stand, serving
 
 RUN = PastRun(CHECK, Outcome.SUCCESS, WALL - 4, 0.0031415926, None, 0)
@@ -146,20 +148,24 @@ probes:
 """
 
 
+def past(exporter: Running, name: str) -> Any:
+    return json.loads(exporter.get(f"/api/v1/probes/{name}/history")[1])
+
+
+def has_run(exporter: Running, name: str, times: int) -> bool:
+    return len(past(exporter, name)["runs"]) >= times
+
+
 async def test_a_server_that_freezes_leaves_its_trace(private_redis: PrivateRedis, tmp_path: Path) -> None:
     """From outside: the failure with what was waited for, both changes, and an availability below one once it is back."""
     redis = await private_redis()
     with Running(tmp_path, CONFIG.format(url=redis.url)) as exporter:
-
-        def past() -> Any:
-            return json.loads(exporter.get("/api/v1/probes/cache/history")[1])
-
         await eventually(lambda: exporter.status("cache") == "healthy", 10)
         redis.freeze()
         await eventually(lambda: exporter.status("cache") == "unhealthy", 10)
         redis.thaw()
         await eventually(lambda: exporter.status("cache") == "healthy", 20)
-        told = past()
+        told = past(exporter, "cache")
     assert [(change["from"], change["to"]) for change in told["changes"]] == [
         ("unhealthy", "healthy"),
         ("healthy", "unhealthy"),
@@ -172,3 +178,26 @@ async def test_a_server_that_freezes_leaves_its_trace(private_redis: PrivateRedi
     assert 0.0 < told["availability"]["1h"] < 1.0
     assert told["availability"]["1h"] == told["availability"]["24h"]
     assert told["runs"][0]["outcome"] == "success"
+
+
+TWO = """
+defaults: {{timeout: 200ms, interval: 200ms}}
+probes:
+  same: {{type: redis, url: "redis://127.0.0.1:{port}"}}
+  other: {{type: redis, url: "redis://127.0.0.1:{port}", interval: {interval}}}
+"""
+
+
+async def test_the_past_outlives_a_reload(tmp_path: Path) -> None:
+    """Of a probe that nothing has changed for, and of one that was given another interval: it is the same target."""
+    with closed_port() as port, Running(tmp_path, TWO.format(port=port, interval="200ms")) as exporter:
+        for name in ("same", "other"):
+            await eventually(partial(has_run, exporter, name, 2), 10)
+        before = {name: past(exporter, name) for name in ("same", "other")}
+        (tmp_path / "config.yaml").write_text(TWO.format(port=port, interval="250ms"))
+        exporter.process.send_signal(signal.SIGHUP)
+        await eventually(lambda: "changed other" in exporter.said, 10)
+        for name, told in before.items():
+            await eventually(partial(has_run, exporter, name, len(told["runs"]) + 1), 10)
+            assert past(exporter, name)["runs"][-len(told["runs"]) :] == told["runs"]
+            assert past(exporter, name)["failures"][-1] == told["failures"][-1]
