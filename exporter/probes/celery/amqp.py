@@ -231,9 +231,9 @@ class AmqpEar:
         return [_heard(message) for message in few]
 
     async def settle(self) -> None:
-        if self._unsettled is not None:
-            await self._channel.acknowledge(self._unsettled, multiple=True)
-            self._unsettled = None
+        tag, self._unsettled = self._unsettled, None  # at first: a tag settled twice, after a cancel meanwhile, ends the channel
+        if tag is not None:
+            await self._channel.acknowledge(tag, multiple=True)
 
     async def finish(self) -> None:
         """A channel's methods are done in their order: what has an answer comes after what has none."""
