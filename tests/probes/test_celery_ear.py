@@ -21,7 +21,7 @@ class Slow:
 
 
 async def test_what_was_settled_when_a_cancel_came_is_not_settled_again() -> None:
-    """The broker ends a channel that settles a tag twice (406; AMQP 0-9-1, basic.ack). What is unsettled comes again, and is known."""
+    """The broker ends a channel on which a tag is settled twice (406; AMQP 0-9-1, basic.ack)."""
     channel = Slow()
     ear = AmqpEar(cast(Any, None), cast(Any, channel), Names("test", "celery"))
     ear._unsettled = 7  # as after hear()
