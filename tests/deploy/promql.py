@@ -7,6 +7,7 @@ promql/parser/lex.go (2.42); Grafana's variables stand where the expression was 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 _TOKEN = re.compile(
     r"""
@@ -105,7 +106,7 @@ def _selectors(tokens: list[str], partner: dict[int, int]) -> Iterator[tuple[int
 
 def _matched(tokens: list[str]) -> frozenset[str]:
     """The labels named between the braces of a selector."""
-    return frozenset(name for name, sign in zip(tokens, tokens[1:], strict=False) if sign in ("=", "!=", "=~", "!~"))
+    return frozenset(name for name, sign in pairwise(tokens) if sign in ("=", "!=", "=~", "!~"))
 
 
 def _groupings(tokens: list[str], partner: dict[int, int]) -> Iterator[tuple[int, range]]:

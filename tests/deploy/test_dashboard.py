@@ -9,12 +9,12 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-DASHBOARDS = sorted((Path(__file__).parents[2] / "deploy" / "grafana" / "dashboards").glob("*.json"))
+from tests.deploy.dashboards import DASHBOARDS, Panel, panels_of
+
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 COLUMNS = 24
 SCHEMAS = range(38, 40)
@@ -34,14 +34,6 @@ OBJECTS = {"legend", "tooltip", "reduceOptions", "rowHeight"}
 """Options that are no choice among a few words."""
 UNITS = {"none", "s", "bytes", "percent", "percentunit", "currencyUSD"}
 OWN_UNIT = re.compile(r"suffix:/\w+")
-
-Panel = Mapping[str, Any]  # as parsed from JSON
-
-
-def panels_of(dashboard: Mapping[str, Any]) -> list[Panel]:
-    """All but rows, also those inside of folded ones."""
-    rows = [row["panels"] for row in dashboard["panels"] if row["type"] == "row"]
-    return [panel for some in (dashboard["panels"], *rows) for panel in some if panel["type"] != "row"]
 
 
 @pytest.fixture(params=DASHBOARDS, ids=lambda path: path.stem)
@@ -129,7 +121,9 @@ def test_options_are_those_that_the_panel_has(panels: list[Panel]) -> None:
     for panel in panels:
         known = OPTIONS[panel["type"]]
         assert set(panel["options"]) <= known.keys() | OBJECTS, panel["title"]
-        assert [name for name, value in panel["options"].items() if name in known and value not in known[name]] == [], panel["title"]
+        assert [name for name, value in panel["options"].items() if name in known and value not in known[name]] == [], panel[
+            "title"
+        ]
 
 
 def test_states_have_a_word_and_a_colour(panels: list[Panel]) -> None:
