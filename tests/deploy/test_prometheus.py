@@ -180,8 +180,8 @@ def watch() -> Iterator[Watch]:
     with found():
         stage = Stage(0)
     try:
-        stage.show_exporter()
         stage.show_targets()
+        stage.exporter.start()  # last: a queue that its first look does not find is looked for again a minute later
         stage.trade()
         with found(), Prometheus(SHIPPED, f"127.0.0.1:{stage.exporter.port}", FASTER) as prometheus:
             watch = Watch(stage, prometheus)
