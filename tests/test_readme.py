@@ -76,6 +76,9 @@ KNOWN = {
         " deploy/grants/redis.acl | redis-cli"
     ),
     "sh deploy/grants/rabbitmq.sh -c -p trading",
+    # no engine here: tests/deploy/ runs what these would start
+    "cd deploy",
+    "docker compose up -d",
 }
 
 
@@ -105,6 +108,22 @@ def test_installed_from_another_folder_it_answers_as_the_readme_shows(
         assert "<html" in page
         asked = run(installed, tmp_path, "exporter", "healthcheck", f"{exporter.url}/livez")
         assert asked.returncode == 0, asked.stdout + asked.stderr
+
+
+def test_what_is_asked_for_today_is_answered_here(tmp_path: Path) -> None:
+    """Each path of the table, with the application's own variables and no file; the ports are those of the Compose file's tests."""
+    table = README.partition("## Coming from today's set-up")[2].partition("\n## ")[0]
+    answered = re.findall(r"^\|[^|]*on :8000 \|(.*) \|$", table, re.MULTILINE)
+    paths = re.findall(r"`(?:GET )?(/[\w/]+)`", "".join(answered))
+    assert len(paths) == 7
+    urls = {"DATABASE_URL": "postgresql://127.0.0.1:9/x", "REDIS_URL": "redis://127.0.0.1:9", "RABBITMQ_URL": "amqp://127.0.0.1:9/"}
+    with Running(tmp_path, None, {**urls, "DB_POOL_SIZE": "20", "DB_MAX_OVERFLOW": "10"}) as exporter:
+        for path in paths:
+            status, body = exporter.get(path)
+            assert status == (200 if "metrics" in path else 503)
+            assert ("sidecar_build_info" if "metrics" in path else '"status": "un') in body
+        eventually_now(lambda: bool(exporter.samples("sidecar_pool_max_connections")), 5)
+        assert exporter.samples('sidecar_pool_max_connections{probe="db"') == {'sidecar_pool_max_connections{probe="db"}': 5.0}
 
 
 def _shape(text: str) -> list[str]:

@@ -29,8 +29,8 @@ PREFETCH = 1000
 AT_A_TIME = 20
 """Messages that are handed on together, between two looks at everything else: a batch of them is some milliseconds of work."""
 NONCE_SECONDS = 10.0
-LOOK_AGAIN_SECONDS = 60.0
-"""How long a missing queue is left alone: the broker logs each look at it."""
+LOOK_AGAIN_SECONDS = (4.0, 60.0)
+"""How long a missing queue is left alone, at first and at last, twice as long each time: the broker logs each look at it."""
 
 # classic: a virtual host can make queues quorum queues by default. Ten minutes, or so many messages, of an absence.
 _EVENT_QUEUE: Mapping[str, str | int] = {
@@ -43,6 +43,26 @@ _EVENT_QUEUE: Mapping[str, str | int] = {
 _REPLY_QUEUE: Mapping[str, str | int] = {"x-queue-type": "classic", "x-max-length": 1000}
 
 
+class Missing:
+    """Which queues were not there, and until when nobody looks again; mutable, shared by the lines of one broker."""
+
+    def __init__(self) -> None:
+        self._left_alone: dict[str, tuple[float, float]] = {}
+
+    def is_left_alone(self, queue: str, now: float) -> bool:
+        until, _ = self._left_alone.get(queue, (0.0, 0.0))
+        return now < until
+
+    def missed(self, queue: str, now: float) -> None:
+        first, last = LOOK_AGAIN_SECONDS
+        _, before = self._left_alone.get(queue, (0.0, first / 2))
+        wait = min(2 * before, last)
+        self._left_alone[queue] = now + wait, wait
+
+    def found(self, queue: str) -> None:
+        self._left_alone.pop(queue, None)
+
+
 class AmqpBroker:
     """One virtual host; mutable: it remembers which queues are missing."""
 
@@ -50,7 +70,7 @@ class AmqpBroker:
         self._login = login
         self._names = names
         self._resolver = resolver
-        self._missing: dict[str, float] = {}
+        self._missing = Missing()
 
     async def connect(self, role: str, hold: Hold) -> "AmqpLine":
         """A connection that asks; its reply queue is made when it first does."""
@@ -84,7 +104,7 @@ async def _find_exchange(session: Session) -> None:
 class AmqpLine:
     """One session that asks; mutable. Publishing and looking have a channel each: the broker closes one with each refusal."""
 
-    def __init__(self, session: Session, names: Names, role: str, missing: dict[str, float]) -> None:
+    def __init__(self, session: Session, names: Names, role: str, missing: Missing) -> None:
         self._session = session
         self._names = names
         # the random end keeps a half-open session's queue, which the broker holds for a while, from being in the way
@@ -164,12 +184,13 @@ class AmqpLine:
         found: dict[str, int] = {}
         refusal: ProbeError | None = None
         for queue in queues:
-            if now - self._missing.get(queue, float("-inf")) < LOOK_AGAIN_SECONDS:
+            if self._missing.is_left_alone(queue, now):
                 continue
             try:
                 found[queue] = (await (await self._looker()).depth(queue)).messages_ready
+                self._missing.found(queue)
             except NotFound:
-                self._missing[queue] = now
+                self._missing.missed(queue, now)
             except ProbeError as error:
                 if not self._may_go_on(error):
                     raise
