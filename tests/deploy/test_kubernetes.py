@@ -296,13 +296,10 @@ def test_the_deployment_reads_real_servers(
 ) -> None:
     """With the application's own URLs and nothing else, every collector of it succeeds."""
     variables = {**closed, "DATABASE_URL": postgres_server.url, "REDIS_URL": redis_server.url}
+    of_ours = [*("pg_up{", "redis_up{"), *(f'sidecar_collector_success{{probe="{name}"' for name in ("db", "redis"))]
     with Running(tmp_path, configuration_of("deployment.yaml"), variables) as exporter:
-        eventually_now(lambda: len(exporter.samples("pg_up", "redis_up", "sidecar_collector_success")) >= 8, 15)
-        ups = exporter.samples(
-            "pg_up", "redis_up", 'sidecar_collector_success{probe="db"', 'sidecar_collector_success{probe="redis"'
-        )
-    assert set(ups.values()) == {1.0}
-    assert len(ups) == 8
+        # two up series, five collectors of PostgreSQL, one of Redis
+        eventually_now(lambda: list(exporter.samples(*of_ours).values()) == [1.0] * 8, 15)
 
 
 async def test_the_sidecar_sees_its_pods_application(tmp_path: Path) -> None:
