@@ -123,6 +123,13 @@ def test_an_api_without_native_sidecars_refuses_ours() -> None:
     assert "'restartPolicy' was unexpected" in str(_refusal(of_kind("sidecar.yaml", "Deployment"), "1.27"))
 
 
+@pytest.mark.parametrize("file", FILES)
+def test_every_document_has_a_name(file: str) -> None:
+    """The schemas do not ask for one, `kubectl apply` does; and a comment tells to restart the Deployment by it."""
+    names = {document["kind"]: document["metadata"]["name"] for document in documents(file)}
+    assert f"kubectl rollout restart deployment/{names['Deployment']}\n" in (FOLDER / file).read_text()
+
+
 # -- what the files promise ------------------------------------------------------------------------------------------
 
 
@@ -160,6 +167,9 @@ def test_the_kubelet_asks_for_this_process_alone_at_a_number(file: str) -> None:
     for probe, path in PROBES.items():
         assert container[probe]["httpGet"] == {"path": path, "port": PORT}
     assert container["ports"] == [{"containerPort": PORT}]
+    # /livez itself waits until the loop has lagged for 5 s, so an answer may take as long
+    assert container["livenessProbe"]["timeoutSeconds"] >= 5
+    assert container["readinessProbe"]["timeoutSeconds"] >= 2
     patience = container["startupProbe"]["periodSeconds"] * container["startupProbe"]["failureThreshold"]
     assert patience >= 15  # a start takes half a second, on a busy node some more
 
@@ -208,6 +218,7 @@ def test_the_deployment_is_one_and_never_two() -> None:
     """Two would ask every server twice, and give every number twice."""
     spec = of_kind("deployment.yaml", "Deployment")["spec"]
     assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    assert yaml.safe_load(configuration_of("deployment.yaml"))["instance"] == "trading"  # it outlives the pod and its name
 
 
 def test_the_deployment_reads_the_applications_secret() -> None:

@@ -119,6 +119,14 @@ def test_it_is_started_again_unless_its_configuration_is_bad() -> None:
     """A file that is wrong stays wrong, and its message would be buried under restarts."""
     assert SERVICE["Restart"] == ["on-failure"]
     assert SERVICE["RestartPreventExitStatus"] == [str(BAD_USAGE)]
+    assert seconds(SERVICE["RestartSec"][0]) >= 2  # five starts within 10 s are the limit (systemd.unit(5), StartLimitBurst)
+
+
+def test_it_starts_with_the_machine_and_yields_to_the_database() -> None:
+    """Before a network there is nothing to probe; short of memory, the kernel takes what has the higher score."""
+    assert (SERVICE["Type"], UNIT["Install"]["WantedBy"]) == (["exec"], ["multi-user.target"])
+    assert UNIT["Unit"]["After"] == UNIT["Unit"]["Wants"] == ["network-online.target"]
+    assert int(SERVICE["OOMScoreAdjust"][0]) > 0
 
 
 def test_an_end_has_the_time_it_needs() -> None:
