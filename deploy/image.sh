@@ -47,6 +47,12 @@ steps() {
             if (rest ~ /^--/ && word rest !~ /^(COPY--from=|HEALTHCHECK--)/) refuse("options of " word " are not known to deploy/image.sh")
             if (rest ~ /<</) refuse("here-documents are not known to deploy/image.sh")
             if (word ~ /^(ENTRYPOINT|CMD)$/ && rest !~ /^\[/) refuse(word " wants the form with brackets: no shell may stand before us")
+            if (word == "HEALTHCHECK" && rest !~ /CMD \[/) refuse("HEALTHCHECK wants CMD and the form with brackets")
+            if (word == "ENV" && rest !~ /^[A-Z_]+=/) refuse("ENV wants NAME=value")
+            if (word == "FROM") { staged = 1; moved = 0 }
+            if (word == "USER" || word == "WORKDIR") moved = 1
+            if (word == "ARG" && staged) refuse("ARG after FROM is not known to deploy/image.sh")
+            if (word == "RUN" && moved) refuse("RUN after USER or WORKDIR is not known to deploy/image.sh: it runs as root, in /")
             print line, word, rest
         }
     ' "$source/Dockerfile"
@@ -121,15 +127,16 @@ quietly() {
 
 own_mirror() {
     # shellcheck source=/dev/null
-    (. /etc/os-release && apt-get indextargets --format "\$(REPO_URI)" 'Created-By: Packages' 'Origin: Debian' \
-        "Codename: $VERSION_CODENAME" 2>/dev/null) | sed -n 1p
+    { . /etc/os-release && apt-get indextargets --format "\$(REPO_URI)" 'Created-By: Packages' 'Origin: Debian' \
+        "Codename: ${VERSION_CODENAME:-}"; } 2>/dev/null | sed -n 1p || true
 }
+
+in_base() { chroot "$work/base" python3 -c "$1"; }
 
 make_base() {
     say "making the base: Debian $suite"
     quietly debootstrap --variant=minbase --include=python3-venv,python-is-python3,ca-certificates "$suite" "$work/base" "$mirror"
     rm -rf "$work/base"/var/cache/apt/archives/*.deb "$work/base"/var/lib/apt/lists/*
-    in_base() { chroot "$work/base" python3 -c "$1"; }
     base_python=$(in_base 'import platform; print(platform.python_version())')
 }
 
@@ -255,7 +262,8 @@ measure_running() {
     figure memory "$(($(of_process VmRSS) / 1024)) MiB resident after $after s, $(($(of_process VmHWM) / 1024)) MiB at most"
     figure work "$(($(busy_ms) - busy)) ms of processor time in the $after s after the start, $(of_process Threads) threads"
     figure user "uid $(of_process Uid), gid $(of_process Gid), capabilities $(of_process CapEff), no new privileges $(of_process NoNewPrivs)"
-    holds "uid ${user%:*}, and not root" test "$(of_process Uid)" = "${user%:*}" -a "${user%:*}" != 0
+    holds "uid ${user%:*}" test "$(of_process Uid)" = "${user%:*}"
+    holds 'a user that is not root' test "$(of_process Uid)" -gt 0
     figure root "$(root_options); in its own home: $(contained touch trace 2>&1 || true)"
     holds 'a read-only root' test "$(root_options)" = ro
     for path in /livez /readyz /startupz; do holds "$path answers 200" answers "$path"; done
