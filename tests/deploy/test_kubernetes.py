@@ -234,12 +234,12 @@ def test_the_sidecar_is_native() -> None:
 
 
 def test_the_sidecar_probes_what_its_pod_has() -> None:
-    """Only what is local may be probed from N pods; and the application has the Secret, the exporter needs none."""
+    """Only what is local may be probed from N pods; the exporter has the Secret that the application has."""
     (application,) = pod_of("sidecar.yaml")["containers"]
     (probe,) = yaml.safe_load(configuration_of("sidecar.yaml"))["probes"].values()
     assert probe["url"] == f"http://127.0.0.1:{application['ports'][0]['containerPort']}/health"
     assert application["envFrom"] == exporter_of("deployment.yaml")["envFrom"]
-    assert "envFrom" not in exporter_of("sidecar.yaml")
+    assert exporter_of("sidecar.yaml")["envFrom"] == application["envFrom"]
 
 
 def test_the_service_and_the_scrape_job_find_the_pod() -> None:
