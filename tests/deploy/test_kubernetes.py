@@ -15,7 +15,7 @@ import kubernetes_validate as kubernetes  # type: ignore[import-untyped]  # carr
 import pytest
 import yaml
 
-from exporter.app import CLOSE_SECONDS
+from exporter.app.serving import CLOSE_SECONDS
 from exporter.config import load
 from exporter.demo.servers import Postgres, Redis
 from tests.conftest import Count
