@@ -54,7 +54,8 @@ RESTRICTIONS = {
 OTHERS = {
     "Unit": {"Description", "Documentation", "Wants", "After"},
     "Service": {
-        *("Type", "ExecStart", "Restart", "RestartSec", "RestartPreventExitStatus", "TimeoutStopSec"),  # systemd.service(5)
+        *("Type", "ExecStart", "ExecReload", "Restart", "RestartSec", "RestartPreventExitStatus"),  # systemd.service(5)
+        "TimeoutStopSec",
         *("DynamicUser", "User", "RuntimeDirectory", "RuntimeDirectoryMode", "WorkingDirectory", "UMask"),  # systemd.exec(5)
         *("Environment", "EnvironmentFile", "LoadCredential", "OOMScoreAdjust", "SystemCallFilter"),
         "MemoryMax",  # systemd.resource-control(5)
