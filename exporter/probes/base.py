@@ -1,7 +1,7 @@
 """What every probe type has: its settings' common keys, and the few methods the engine calls. Knows no driver."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Generic, Literal, TypeVar
 
@@ -61,15 +61,25 @@ class TlsSettings(Settings):
     min_version: Annotated[Literal["TLS12", "TLS13"], Field(description="Lowest protocol version.")] = "TLS12"
 
 
-class PoolSettings(Settings):
-    """Connections to the target: the check owns one, collectors share the rest."""
+class OwnSchedule(Settings):
+    """What a collector can have of its own; what is left out is as the probe's."""
 
-    size: Annotated[Count, Field(ge=2, le=50, description="Connections, the check's included.")] = 3
-    max_overflow: Annotated[Count, Field(ge=0, le=50, description="Further connections under load.")] = 0
+    interval: Annotated[Duration | None, Field(description="Time between runs; default the probe's.")] = None
+    timeout: Annotated[
+        Duration | None, Field(description="Deadline of one run; default the probe's, lowered to the collector's interval.")
+    ] = None
+    stale_after: Annotated[
+        Duration | None, Field(description="Age at which its series leave; default the probe's, or 3 x the collector's interval.")
+    ] = None
 
-    @property
-    def limit(self) -> int:
-        return self.size + self.max_overflow
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """What holds for a collector after defaults; `stale_seconds` is the age at which its series leave /metrics."""
+
+    interval_seconds: float
+    timeout_seconds: float
+    stale_seconds: float
 
 
 class ProbeSettings(Settings):
@@ -152,6 +162,17 @@ class ProbeSettings(Settings):
         written = self.circuit_settings.max_wait if self.circuit_settings else None
         return written if written is not None else max(self.interval, min(4 * self.interval, LONGEST_WAIT_SECONDS))
 
+    def own_schedules(self) -> Mapping[str, OwnSchedule]:
+        """Those collectors that can have a schedule of their own, by name."""
+        return {}
+
+    def schedule_of(self, collector: str) -> Schedule:
+        """When a collector runs. A timeout that is not its own is lowered to its interval."""
+        own = self.own_schedules().get(collector, OwnSchedule())
+        interval = own.interval if own.interval is not None else self.interval
+        timeout = own.timeout if own.timeout is not None else min(self.timeout_seconds, interval)
+        return Schedule(interval, timeout, own.stale_after if own.stale_after is not None else self.stale_seconds(interval))
+
     def stale_seconds(self, interval_seconds: float) -> float:
         """Age at which series of a collector with that interval leave /metrics."""
         return self.stale_after if self.stale_after is not None else STALE_INTERVALS * interval_seconds
@@ -162,12 +183,16 @@ S = TypeVar("S", bound=ProbeSettings)
 
 @dataclass(frozen=True, slots=True)
 class Collector:
-    """Something read beside the check, on its own schedule and under its own deadline, one run at a time."""
+    """Something read beside the check, on its own schedule and under its own deadline, one run at a time.
+
+    `stale_seconds` is the age at which its series leave /metrics; None: as the probe's settings say of its interval.
+    """
 
     name: str
     interval_seconds: float
     timeout_seconds: float
     run: Callable[[], Awaitable[Reading]]
+    stale_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

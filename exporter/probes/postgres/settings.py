@@ -1,15 +1,16 @@
 """What can be written under a probe of type postgres. Knows no driver."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
 from exporter.model import Kind, Metric
 from exporter.probes.address import SSLMODES, Server, parse_server
-from exporter.probes.base import PoolSettings, ProbeSettings, RetryPreset, Settings
-from exporter.probes.fields import Count, Duration, Name, SecretText, Text
+from exporter.probes.base import OwnSchedule, RetryPreset, Settings
+from exporter.probes.fields import Count, Name, SecretText, Text
+from exporter.probes.pooled import PooledSettings, by_name
 from exporter.probes.postgres.groups import GROUPS
 
 SCHEMES = ("postgresql", "postgres")
@@ -18,33 +19,6 @@ DEFAULT_PORT = 5432
 UP = Metric("pg_up", Kind.GAUGE, "Whether the last check reached the server: 1, or 0 when it failed.")
 
 Group = Literal["database", "activity", "locks", "replication", "settings"]
-
-
-def _by_name(value: object) -> object:
-    """A list of names means the same as a mapping of names to nothing."""
-    if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
-        value = dict.fromkeys(value)
-    if not isinstance(value, dict):
-        raise ValueError("not a list of collectors, nor a mapping of them")
-    unknown = [name for name in value if name not in GROUPS]
-    if unknown:
-        raise ValueError(f"no collector {unknown[0]}; there are {', '.join(GROUPS)}")
-    return {name: {} if own is None else own for name, own in value.items()}
-
-
-class OwnSchedule(Settings):
-    """When something is read beside the check."""
-
-    interval: Annotated[Duration | None, Field(description="Time between runs; default the probe's.")] = None
-    timeout: Annotated[Duration | None, Field(description="Deadline of a run; default the probe's, at most the interval.")] = None
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """What holds for a collector after defaults."""
-
-    interval_seconds: float
-    timeout_seconds: float
 
 
 class QueryMetric(Settings):
@@ -66,7 +40,7 @@ class Query(OwnSchedule):
         return tuple(Metric(name, Kind(metric.type), metric.help, metric.labels) for name, metric in self.metrics.items())
 
 
-class PostgresSettings(ProbeSettings):
+class PostgresSettings(PooledSettings):
     """A PostgreSQL server: a `url`, or its parts, which win over the URL's and are taken literally."""
 
     up: ClassVar[Metric] = UP
@@ -79,10 +53,9 @@ class PostgresSettings(ProbeSettings):
     username: Annotated[Text | None, Field(description="Login role.")] = None
     password: Annotated[SecretText | None, Field(description="Its password, literally.")] = None
     database: Annotated[Text | None, Field(description="Database; default the user's name.")] = None
-    pool: Annotated[PoolSettings, Field(description="Connections to the server.")] = PoolSettings()
     collect: Annotated[
         dict[Group, OwnSchedule],
-        BeforeValidator(_by_name, json_schema_input_type=list[Group] | dict[Group, OwnSchedule | None]),
+        BeforeValidator(by_name, json_schema_input_type=set[Group] | dict[Group, OwnSchedule | None]),
         Field(description="Built-in collectors: a list, or a mapping to a schedule of their own."),
     ] = {
         "database": OwnSchedule(),
@@ -97,14 +70,8 @@ class PostgresSettings(ProbeSettings):
         groups = tuple(metric for group in self.collect for metric in GROUPS[group].metrics)
         return (self.up, *groups, *(metric for query in self.queries.values() for metric in query.declared()))
 
-    def connections(self) -> int | None:
-        return self.pool.limit
-
-    def schedule_of(self, collector: str) -> Schedule:
-        """The schedule of a built-in collector or of a query; a default timeout is lowered to the interval."""
-        own = self.queries.get(collector) or {str(name): schedule for name, schedule in self.collect.items()}[collector]
-        interval = own.interval if own.interval is not None else self.interval
-        return Schedule(interval, own.timeout if own.timeout is not None else min(self.timeout_seconds, interval))
+    def own_schedules(self) -> Mapping[str, OwnSchedule]:
+        return dict((*self.collect.items(), *self.queries.items()))
 
     @property
     def server(self) -> Server:
