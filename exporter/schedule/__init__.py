@@ -109,7 +109,8 @@ class Schedule:
         check = CheckLoop(runner, timing, circuit_policy(settings), self._state, self._checked)
         loops: list[Coroutine[Any, Any, None]] = [check.run()]
         for collector in collectors:
-            collecting = Timing(collector.interval_seconds, settings.stale_seconds(collector.interval_seconds))
+            stale_seconds = collector.stale_seconds or settings.stale_seconds(collector.interval_seconds)
+            collecting = Timing(collector.interval_seconds, stale_seconds)
             job = Runner(collector_job(probe, collector), self._tools)
             loops.append(CollectorLoop(job, collecting, check.collecting, self._state).run())
         if type(probe).listen is not Probe.listen:
