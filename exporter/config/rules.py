@@ -6,6 +6,7 @@ Each rule is one function from written probes to findings. Knows no metric (see 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from exporter.config.document import ScalarNode
 from exporter.config.findings import Findings, did_you_mean, listed
 from exporter.config.section import Section
 from exporter.config.validate import literals_in
@@ -58,6 +59,7 @@ def check_all(probes: Sequence[WrittenProbe], defaults: Section | None, findings
     if defaults is not None:
         check_timeout(defaults, defaults.seconds("interval", None), findings)
     for probe in probes:
+        check_collect(probe, findings)
         check_schedule(probe, findings)
         check_circuit(probe, findings)
         check_query_names(probe, findings)
@@ -133,29 +135,62 @@ def _steps(came_from: Mapping[str, str], goal: str) -> list[str]:
     return steps[::-1]
 
 
+def check_collect(probe: WrittenProbe, findings: Findings) -> None:
+    """A list of collectors names each once."""
+    first: dict[str, ScalarNode] = {}
+    for name, node, path in probe.section.texts("collect"):
+        if first.setdefault(name, node) is not node:
+            findings.add(node.place, path, f"stands twice, first at {first[name].place}; keep one")
+
+
 def check_schedule(probe: WrittenProbe, findings: Findings) -> None:
     """A written timeout fits into its interval; `stale_after` outlasts every interval and timeout together."""
     if "timeout" in probe.section.own:
         check_timeout(probe.section, probe.interval_seconds, findings)
     for _, section in probe.collectors():
         check_timeout(section, section.seconds("interval", probe.interval_seconds), findings)
-    stale = probe.section.seconds("stale_after", None)
-    owner, interval, timeout = max(_spans(probe), key=lambda span: span[1] + span[2], default=("", 0.0, 0.0))
-    if stale is not None and stale < interval + timeout:
-        need = f"interval + timeout{owner}, {format_duration(interval)} + {format_duration(timeout)}"
-        message = f"{format_duration(stale)} is below {need}: its series would come and go between runs"
-        findings.add(probe.section.place_of("stale_after"), probe.section.path_of("stale_after"), message)
+    longest: dict[str, _Span] = {}
+    for span in sorted(_spans(probe), key=lambda span: -span.seconds):
+        longest.setdefault(span.section.path, span)
+    for span in longest.values():
+        _check_stale(span, findings)
 
 
-def _spans(probe: WrittenProbe) -> Iterator[tuple[str, float, float]]:
-    """Interval and timeout of the check and of every collector with settings of its own, where they can be read."""
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """What the series of the check, or of a collector, must outlast; `section` is where their `stale_after` is written."""
+
+    section: Section
+    owner: str
+    interval_seconds: float
+    timeout_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        return self.interval_seconds + self.timeout_seconds
+
+
+def _spans(probe: WrittenProbe) -> Iterator[_Span]:
+    """The check's, and that of every collector with settings of its own, where they can be read."""
     if probe.interval_seconds is not None and probe.timeout_seconds is not None:
-        yield "", probe.interval_seconds, probe.timeout_seconds
+        yield _Span(probe.section, "", probe.interval_seconds, probe.timeout_seconds)
     for name, section in probe.collectors():
         interval = section.seconds("interval", probe.interval_seconds)
         timeout = _least(section.seconds("timeout", probe.timeout_seconds), interval)
         if interval is not None and timeout is not None:
-            yield f" of collector `{name}`", interval, timeout
+            is_own = section.entry("stale_after") is not None
+            yield _Span(section if is_own else probe.section, "" if is_own else f" of collector `{name}`", interval, timeout)
+
+
+def _check_stale(span: _Span, findings: Findings) -> None:
+    stale = span.section.seconds("stale_after", None)
+    if stale is not None and stale < span.seconds:
+        sum_of_both = f"{format_duration(span.interval_seconds)} + {format_duration(span.timeout_seconds)}"
+        message = (
+            f"{format_duration(stale)} is below interval + timeout{span.owner}, {sum_of_both}:"
+            " its series would come and go between runs"
+        )
+        findings.add(span.section.place_of("stale_after"), span.section.path_of("stale_after"), message)
 
 
 def _least(one: float | None, other: float | None) -> float | None:

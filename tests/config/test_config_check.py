@@ -8,7 +8,7 @@ import pytest
 from exporter.config import Configuration, Listen, Web, load
 from exporter.errors import ConfigError, Problem
 from exporter.probes import TYPES
-from exporter.probes.base import CircuitSettings, RetrySettings
+from exporter.probes.base import CircuitSettings, RetrySettings, Schedule
 from exporter.probes.http.settings import HttpSettings
 from exporter.probes.postgres.settings import PostgresSettings
 from exporter.secret import Secret
@@ -113,6 +113,31 @@ def test_variables_are_converted_by_the_type_of_their_field() -> None:
     text = f"{BARE}    host: ${{HOST}}\n    port: ${{PORT}}\n    critical: ${{CRITICAL}}\n    interval: ${{EVERY}}\n"
     probe = db(configured(text, HOST="127.0.0.1", PORT="6432", CRITICAL="false", EVERY="1m30s"))
     assert (probe.server.place, probe.critical, probe.interval) == ("127.0.0.1:6432", False, 90.0)
+
+
+def test_collectors_are_a_list_or_a_mapping_to_settings_of_their_own() -> None:
+    """Both forms of one file mean the same; what is costly is read less often."""
+    text = (
+        "probes:\n"
+        + DB
+        + "    interval: 20s\n    collect:\n      activity:\n      database: {interval: 5m, timeout: 30s, stale_after: 1h}\n"
+    )
+    probe = db(configured(text))
+    assert list(probe.collect) == ["activity", "database"]
+    assert (probe.schedule_of("database"), probe.schedule_of("activity")) == (Schedule(300, 30, 3600), Schedule(20, 5, 60))
+    assert (
+        db(configured("probes:\n" + DB + "    collect: [activity]\n")).collect
+        == db(configured("probes:\n" + DB + "    collect: {activity: {}}\n")).collect
+    )
+
+
+def test_stale_after_is_held_to_the_collectors_that_it_is_for() -> None:
+    """One with its own is none of the probe's affair, and its own is held to its own interval alone."""
+    hourly = "    collect: {database: {interval: 1h, stale_after: 2h}, activity: {}}\n"
+    assert db(configured("probes:\n" + DB + "    stale_after: 30s\n" + hourly)).stale_after == 30
+    told = problems("probes:\n" + DB + "    stale_after: 30s\n" + hourly.replace(", stale_after: 2h", ""))
+    below = "30s is below interval + timeout of collector `database`, 1h + 5s"
+    assert told == [f"c.yaml:5:18: probes.db.stale_after: {below}: its series would come and go between runs"]
 
 
 def test_fields_beside_the_url_win_and_are_taken_literally() -> None:
