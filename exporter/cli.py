@@ -16,6 +16,7 @@ from exporter.app import CannotListen, Exporter, failed, probe_once, serve
 from exporter.config import Configuration, find, load
 from exporter.demo.command import demo
 from exporter.errors import ConfigError
+from exporter.generate import WHAT, generated
 from exporter.healthcheck import main as ask
 from exporter.model import CHECK, Run
 from exporter.secret import Redactor
@@ -119,6 +120,14 @@ async def _probe(configuration: Configuration, names: Sequence[str], form: str) 
 def healthcheck(arguments: Sequence[str]) -> None:
     """Ask a running exporter whether it is alive; exit status 0 or 1."""
     sys.exit(ask(list(arguments)))
+
+
+@main.command(help=f"Print {'; '.join(f'{what}: {meaning}' for what, meaning in WHAT.items())}.")
+@click.argument("what", type=click.Choice(list(WHAT)))
+@common
+def generate(what: str, **_: str | None) -> None:
+    """The options are accepted here as everywhere; what is made follows from the installed package alone."""
+    click.echo(generated(what), nl=False)
 
 
 main.add_command(demo)

@@ -13,16 +13,13 @@ from exporter.config.findings import Findings, Place, did_you_mean, listed
 from exporter.config.rules import WrittenProbe, check_all, plain_connections
 from exporter.config.section import Section
 from exporter.config.series import check_metrics, check_static_labels
-from exporter.config.top import COMMON_KEYS, DEFAULT_KEYS, CommonSettings, TopSettings
+from exporter.config.top import COMMON_KEYS, DEFAULT_KEYS, SECTIONS, CommonSettings, TopSettings
 from exporter.config.validate import validate
 from exporter.errors import ConfigError
 from exporter.probes import TYPES
 from exporter.probes.address import passwords_in
 from exporter.probes.base import ProbeSettings
 from exporter.secret import Secret
-
-_SECTIONS = ("labels", "defaults", "web", "log")
-"""Top-level mappings that may stand empty, with everything below them commented out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +63,7 @@ def _expand(root: MappingNode, start: Place, sources: Sources, findings: Finding
     entries = {
         key: entry
         for key, entry in root.entries.items()
-        if not (key in _SECTIONS and isinstance(entry.node, ScalarNode) and entry.node.is_null)
+        if not (key in SECTIONS and isinstance(entry.node, ScalarNode) and entry.node.is_null)
     }
     probes = entries.pop("probes", None)
     rest = expand(MappingNode(root.place, entries), sources, findings)

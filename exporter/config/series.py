@@ -15,19 +15,10 @@ from exporter.config.validate import literals_in
 from exporter.model import Metric
 from exporter.probes import TYPES
 from exporter.probes.base import ProbeSettings
+from exporter.probes.fields import OWN_PREFIXES, RESERVED_LABELS
 
 SUFFIXES = ("_total", "_bucket", "_sum", "_count")
 """What a sample's name may add to its family's; two families must differ without them (OpenMetrics 1.0, MetricFamily)."""
-
-OWN_PREFIXES = ("sidecar_", "process_", "python_")
-
-RESERVED_LABELS = {
-    "probe": "every series has it already: the probe's name",
-    "job": "Prometheus sets it, and would rename yours to exported_job",
-    "instance": "Prometheus sets it, and would rename yours to exported_instance",
-    "le": "it belongs to histograms",
-    "quantile": "it belongs to summaries",
-}
 
 _PROBE_LABELS = frozenset(
     {"type", "critical", "status", "outcome", "reason", "cause", "collector", "feature", "state", "from", "to"}

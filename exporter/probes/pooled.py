@@ -28,8 +28,8 @@ def by_name(value: object) -> object:
 class PoolSettings(Settings):
     """Connections to the target: the check owns one, collectors share the rest."""
 
-    size: Annotated[Count, Field(ge=2, le=50, description="Connections, the check's included.")] = 3
-    max_overflow: Annotated[Count, Field(ge=0, le=50, description="Further connections under load.")] = 0
+    size: Annotated[Count, Field(ge=2, le=50, description="Connections that are kept, the check's included.")] = 3
+    max_overflow: Annotated[Count, Field(ge=0, le=50, description="Further ones when all of these are in use.")] = 0
 
     @property
     def limit(self) -> int:
@@ -39,7 +39,9 @@ class PoolSettings(Settings):
 class PooledSettings(ProbeSettings):
     """The keys of a probe with a pool."""
 
-    pool: Annotated[PoolSettings, Field(description="Connections to the server.")] = PoolSettings()
+    pool: Annotated[
+        PoolSettings, Field(description="Connections to the server: the check has one for itself, the collectors share the rest.")
+    ] = PoolSettings()
 
     def connections(self) -> int | None:
         return self.pool.limit

@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 
 from exporter.model import Kind, Metric
-from exporter.probes.address import SSLMODES, Server, parse_server
+from exporter.probes.address import SSLMODES, URL_OR_HOST, Server, parse_server
 from exporter.probes.base import OwnSchedule, RetryPreset, Settings
-from exporter.probes.fields import Count, Name, SecretText, Text
+from exporter.probes.fields import Count, MetricName, Name, SecretText, Text
 from exporter.probes.pooled import PooledSettings, by_name
 from exporter.probes.postgres.groups import GROUPS
 
@@ -22,19 +22,21 @@ Group = Literal["database", "activity", "locks", "replication", "settings"]
 
 
 class QueryMetric(Settings):
-    """One metric fed by a query's rows."""
+    """A metric fed by the rows of a query: one series for each row."""
 
-    type: Annotated[Literal["gauge", "counter"], Field(description="gauge or counter.")]
-    help: Annotated[Text, Field(min_length=1, description="What it counts, its unit, its source.")]
-    value: Annotated[Text, Field(description="Column that holds the value.")]
-    labels: Annotated[tuple[Text, ...], Field(description="Columns that become labels.")] = ()
+    type: Annotated[
+        Literal["gauge", "counter"], Field(description="What the number is; a counter only rises, and its name ends in _total.")
+    ]
+    help: Annotated[Text, Field(min_length=1, description="What it counts, its unit and its source, for HELP.")]
+    value: Annotated[Text, Field(description="Column with the value; NULL is no series.")]
+    labels: Annotated[tuple[Text, ...], Field(description="Columns that become labels, by their names.")] = ()
 
 
 class Query(OwnSchedule):
-    """A SELECT of the user's, run read-only on its own schedule."""
+    """A SELECT of yours, run in a read-only transaction of its own."""
 
-    sql: Annotated[Text, Field(min_length=1, description="One SELECT; runs in a read-only session.")]
-    metrics: Annotated[dict[str, QueryMetric], Field(min_length=1, description="Metrics by name.")]
+    sql: Annotated[Text, Field(min_length=1, description="One SELECT.")]
+    metrics: Annotated[dict[MetricName, QueryMetric], Field(min_length=1, description="The metrics that its rows feed, by name.")]
 
     def declared(self) -> tuple[Metric, ...]:
         return tuple(Metric(name, Kind(metric.type), metric.help, metric.labels) for name, metric in self.metrics.items())
@@ -43,20 +45,27 @@ class Query(OwnSchedule):
 class PostgresSettings(PooledSettings):
     """A PostgreSQL server: a `url`, or its parts, which win over the URL's and are taken literally."""
 
+    model_config = URL_OR_HOST
     up: ClassVar[Metric] = UP
     default_retry: ClassVar[RetryPreset] = "fast"
 
     type: Literal["postgres"]
-    url: Annotated[SecretText | None, Field(description="postgresql://user:password@host:port/database?sslmode=…")] = None
-    host: Annotated[Text | None, Field(description="Host name or address.")] = None
+    url: Annotated[
+        SecretText | None,
+        Field(description="postgresql://user:password@host:port/database?sslmode=verify-full, or as SQLAlchemy writes it."),
+    ] = None
+    host: Annotated[
+        Text | None,
+        Field(description="Host name, address, or the folder of a Unix socket; default localhost where the url names none."),
+    ] = None
     port: Annotated[Count | None, Field(ge=1, le=65535, description="Port; default 5432.")] = None
-    username: Annotated[Text | None, Field(description="Login role.")] = None
+    username: Annotated[Text | None, Field(description="Role to log in as; default the system's user.")] = None
     password: Annotated[SecretText | None, Field(description="Its password, literally.")] = None
-    database: Annotated[Text | None, Field(description="Database; default the user's name.")] = None
+    database: Annotated[Text | None, Field(description="Database to connect to; default the name of the role.")] = None
     collect: Annotated[
         dict[Group, OwnSchedule],
         BeforeValidator(by_name, json_schema_input_type=set[Group] | dict[Group, OwnSchedule | None]),
-        Field(description="Built-in collectors: a list, or a mapping to a schedule of their own."),
+        Field(description="Built-in collectors: a list, or a mapping in which each can have settings of its own."),
     ] = {
         "database": OwnSchedule(),
         "activity": OwnSchedule(),
@@ -64,7 +73,9 @@ class PostgresSettings(PooledSettings):
         "replication": OwnSchedule(),
         "settings": OwnSchedule(),
     }
-    queries: Annotated[dict[Name, Query], Field(description="Queries of yours by name, each a collector.")] = {}
+    queries: Annotated[
+        dict[Name, Query], Field(description="Queries of yours by name, each a collector on a schedule of its own.")
+    ] = {}
 
     def declared(self) -> tuple[Metric, ...]:
         groups = tuple(metric for group in self.collect for metric in GROUPS[group].metrics)

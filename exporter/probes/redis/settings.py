@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 
 from exporter.model import Kind, Metric
-from exporter.probes.address import Server, parse_server
+from exporter.probes.address import URL_OR_HOST, Server, parse_server
 from exporter.probes.base import OwnSchedule, RetryPreset
 from exporter.probes.fields import Count, SecretText, Text
 from exporter.probes.pooled import PooledSettings, by_name
@@ -28,23 +28,29 @@ _NO_VERIFICATION = ("none", "cert_none")  # redis-py's word, and Celery's, in `?
 class RedisSettings(PooledSettings):
     """A Redis or Valkey server: a `url`, or its parts, which win over the URL's and are taken literally."""
 
+    model_config = URL_OR_HOST
     up: ClassVar[Metric] = UP
     default_retry: ClassVar[RetryPreset] = "quick"
 
     type: Literal["redis"]
     url: Annotated[
         SecretText | None,
-        Field(description="redis://user:password@host:port/db, rediss:// for TLS, unix:///path?db=0; ?protocol=2 for RESP2."),
+        Field(
+            description="redis://user:password@host:port/db, rediss:// for TLS, or unix:///path?db=0; with ?protocol=2 by RESP2."
+        ),
     ] = None
-    host: Annotated[Text | None, Field(description="Host name, address, or the path of a Unix socket.")] = None
+    host: Annotated[
+        Text | None,
+        Field(description="Host name, address, or the path of a Unix socket; default localhost where the url names none."),
+    ] = None
     port: Annotated[Count | None, Field(ge=1, le=65535, description="Port; default 6379.")] = None
-    username: Annotated[Text | None, Field(description="ACL user; default Redis' own, which is called default.")] = None
+    username: Annotated[Text | None, Field(description="ACL user; default the one that Redis calls default.")] = None
     password: Annotated[SecretText | None, Field(description="Its password, literally.")] = None
     db: Annotated[Count | None, Field(ge=0, le=LAST_DB, description="Number of the database; default 0.")] = None
     collect: Annotated[
         dict[Group, OwnSchedule],
         BeforeValidator(by_name, json_schema_input_type=set[Group] | dict[Group, OwnSchedule | None]),
-        Field(description="Built-in collectors: a list, or a mapping to a schedule of their own."),
+        Field(description="Built-in collectors: a list, or a mapping in which each can have settings of its own."),
     ] = {"info": OwnSchedule()}
 
     def declared(self) -> tuple[Metric, ...]:
