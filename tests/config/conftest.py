@@ -1,5 +1,6 @@
 """Whatever a test of this folder loads without a problem, our schema must take too."""
 
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -10,14 +11,16 @@ from tests.schemas import mistakes
 
 
 @pytest.fixture(autouse=True)
-def _what_loads_suits_the_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+def _what_loads_suits_the_schema(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An editor that underlines what works would be switched off."""
     loading = import_module("exporter.config.load")  # the package's `load` is the function
-    read = loading._from_file
+    read, good = loading._from_file, list[bytes]()
 
-    def held_to_the_schema(path: Path, *others: object) -> Configuration:
+    def remembered(path: Path, *others: object) -> Configuration:
         configuration: Configuration = read(path, *others)
-        assert mistakes(path.read_bytes()) == []
+        good.append(path.read_bytes())
         return configuration
 
-    monkeypatch.setattr(loading, "_from_file", held_to_the_schema)
+    monkeypatch.setattr(loading, "_from_file", remembered)
+    yield
+    assert [told for content in good for told in mistakes(content)] == []
