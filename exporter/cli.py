@@ -122,7 +122,10 @@ def healthcheck(arguments: Sequence[str]) -> None:
     sys.exit(ask(list(arguments)))
 
 
-@main.command(help=f"Print {'; '.join(f'{what}: {meaning}' for what, meaning in WHAT.items())}.")
+@main.command(
+    short_help="Print a file made from the settings.",
+    help=f"Print a file made from the settings. {'. '.join(f'{what}: {meaning}' for what, meaning in WHAT.items())}.",
+)
 @click.argument("what", type=click.Choice(list(WHAT)))
 @common
 def generate(what: str, **_: str | None) -> None:

@@ -2,7 +2,10 @@
 
 from importlib import import_module
 
-WHAT = {"schema": "the JSON Schema of the configuration file, for editors"}
+WHAT = {
+    "docs": "the reference of the configuration file, as Markdown",
+    "schema": "the JSON Schema of the configuration file, for editors",
+}
 """What can be asked for, each a module of this folder whose `text()` makes it."""
 
 

@@ -133,7 +133,7 @@ class _Writing:
             "description": SHARED[kind],
             **({"examples": node["examples"]} if node["examples"] else {}),
         }
-        return _with_units({"$ref": _ref(kind)} | {key: node[key] for key in ("description", "default") if key in node})
+        return _with_units({"$ref": reference(kind)} | {key: node[key] for key in ("description", "default") if key in node})
 
 
 def _opened(node: JsonSchemaValue) -> JsonSchemaValue:
@@ -143,18 +143,19 @@ def _opened(node: JsonSchemaValue) -> JsonSchemaValue:
         return node | {"type": [kind, "string"], "pattern": f"{_IN_QUOTES[kind]}|{_EXPANDED}"}
     if "enum" in node:
         rest = {key: value for key, value in node.items() if key not in ("enum", "type")}
-        return rest | {"anyOf": [{"enum": node["enum"]}, {"$ref": _ref(VARIABLE)}]}
+        return rest | {"anyOf": [{"enum": node["enum"]}, {"$ref": reference(VARIABLE)}]}
     return node
 
 
 def _with_units(node: JsonSchemaValue) -> JsonSchemaValue:
     """A duration's default, which settings have in seconds, as it is written."""
     arms = (node, *node.get("anyOf", ()))
-    is_time = any(arm.get("$ref") in (_ref("Duration"), _ref("Wait")) for arm in arms)
+    is_time = any(arm.get("$ref") in (reference("Duration"), reference("Wait")) for arm in arms)
     return node | {"default": format_duration(node["default"])} if is_time and "default" in node else node
 
 
-def _ref(kind: str) -> str:
+def reference(kind: str) -> str:
+    """What leads to a definition."""
     return f"#/$defs/{kind}"
 
 

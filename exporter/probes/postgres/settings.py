@@ -43,7 +43,7 @@ class Query(OwnSchedule):
 
 
 class PostgresSettings(PooledSettings):
-    """A PostgreSQL server: a `url`, or its parts, which win over the URL's and are taken literally."""
+    """A PostgreSQL server. Needs a `url` or a `host`; keys beside the URL win over its parts, and are taken literally."""
 
     model_config = URL_OR_HOST
     up: ClassVar[Metric] = UP

@@ -39,7 +39,7 @@ def _queues(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class RabbitmqSettings(ProbeSettings):
-    """One virtual host of a RabbitMQ broker: a `url`, or its parts, which win over the URL's and are taken literally."""
+    """One virtual host of a RabbitMQ broker. Needs a `url` or a `host`; keys beside the URL win over its parts, taken literally."""
 
     model_config = URL_OR_HOST
     up: ClassVar[Metric] = UP

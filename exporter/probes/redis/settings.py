@@ -26,7 +26,7 @@ _NO_VERIFICATION = ("none", "cert_none")  # redis-py's word, and Celery's, in `?
 
 
 class RedisSettings(PooledSettings):
-    """A Redis or Valkey server: a `url`, or its parts, which win over the URL's and are taken literally."""
+    """A Redis or Valkey server. Needs a `url` or a `host`; keys beside the URL win over its parts, and are taken literally."""
 
     model_config = URL_OR_HOST
     up: ClassVar[Metric] = UP
