@@ -21,8 +21,8 @@ from exporter.exposition import Exposition
 from exporter.exposition.own import build
 from exporter.exposition.process import Process
 from exporter.model import CHECK, CircuitStatus, Family, Outcome, Reason, Run
-from exporter.probes import TYPES
 from exporter.probes.base import Probe, ProbeSettings, Runtime
+from exporter.probes.installed import probe_of
 from exporter.schedule import Schedule, Tools, run_once
 from exporter.secret import Redactor
 from exporter.state import State, Watched
@@ -139,7 +139,7 @@ class Exporter:
     def _load(self, name: str) -> Probe[Any] | ProbeError:
         settings = self.configuration.probes[name]
         try:
-            return TYPES[settings.type].load_probe()(name, settings, self.runtime)
+            return probe_of(settings.type)(name, settings, self.runtime)
         except ProbeError as error:
             return error
         except ImportError as error:

@@ -19,6 +19,7 @@ from exporter.errors import ConfigError
 from exporter.generate import WHAT, generated
 from exporter.healthcheck import main as ask
 from exporter.model import CHECK, Run
+from exporter.probes.installed import Catalogue
 from exporter.secret import Redactor
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -88,7 +89,7 @@ def run(before: Mapping[str, str | None], /, **after: str | None) -> None:
 def check(before: Mapping[str, str | None], /, **after: str | None) -> None:
     """Check the configuration and print every problem; touches no target."""
     configuration = _configuration(_merged(before, after))
-    for warning in configuration.warnings:
+    for warning in dict.fromkeys((*map(str, configuration.warnings), *Catalogue().clashes())):
         click.echo(f"warning: {warning}")
     probes = len(configuration.probes)
     click.echo(f"{configuration.source}: {probes} {'probe' if probes == 1 else 'probes'}, no problems")
@@ -130,7 +131,10 @@ def healthcheck(arguments: Sequence[str]) -> None:
 @common
 def generate(what: str, **_: str | None) -> None:
     """The options are accepted here as everywhere; what is made follows from the installed package alone."""
-    click.echo(generated(what), nl=False)
+    text, left_out = generated(what)
+    for problem in left_out:
+        click.echo(problem, err=True)
+    click.echo(text, nl=False)
 
 
 main.add_command(demo)

@@ -23,12 +23,16 @@ _ADDRESS_KEYS = ("url", "broker_url", "host")
 
 @dataclass(frozen=True, slots=True)
 class WrittenProbe:
-    """A probe's section, and as much of its settings as could be read: None where its type or a needed key is missing."""
+    """A probe's section, and as much of its settings as could be read: None where its type or a needed key is missing.
+
+    `package` is what brings its type, empty for one of ours.
+    """
 
     name: str
     section: Section
     model: type[ProbeSettings] | None
     settings: ProbeSettings | None
+    package: str = ""
 
     @property
     def interval_seconds(self) -> float | None:

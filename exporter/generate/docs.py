@@ -14,7 +14,6 @@ from pydantic.json_schema import JsonSchemaValue
 
 from exporter.config.top import NEVER_DEFAULT
 from exporter.generate.schema import VARIABLE, reference, schema_of
-from exporter.probes import TYPES
 from exporter.probes.base import ProbeSettings
 from exporter.probes.fields import format_duration
 from exporter.retry import PRESETS
@@ -29,13 +28,8 @@ _DERIVED = "; default "  # what follows it in a description is a default that de
 _DEEPEST = 4  # keys within keys: a third party's settings may hold themselves
 
 
-def text() -> str:
-    """The reference of every probe type."""
-    return text_of({name: row.load_settings() for name, row in TYPES.items()})
-
-
 def text_of(types: Mapping[str, type[ProbeSettings]]) -> str:
-    """The reference of a file in which these types of probes can stand."""
+    """The reference of a file in which these types of probes can stand, two of them at least."""
     environment = Environment(loader=FileSystemLoader(_FOLDER), undefined=StrictUndefined, autoescape=False, trim_blocks=True)  # noqa: S701  # Markdown
     environment.filters["duration"] = lambda seconds: f"`{format_duration(seconds)}`" if seconds else ""
     schema = Schema(schema_of(types))

@@ -16,7 +16,6 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from exporter.config.top import DEFAULT_KEYS, SECTIONS, TopSettings
-from exporter.probes import TYPES
 from exporter.probes.base import ProbeSettings, Settings
 from exporter.probes.fields import Name, format_duration
 
@@ -45,9 +44,9 @@ _DROPPED = ("title", "discriminator")  # names of classes and fields, and a word
 _FIRST = ("$schema", "title", "description", "$ref", "type", "const", "default", "examples")
 
 
-def text() -> str:
-    """The schema of a file in which every type of probe can stand."""
-    return json.dumps(schema_of({name: row.load_settings() for name, row in TYPES.items()}), indent=2, ensure_ascii=False) + "\n"
+def text_of(types: Mapping[str, type[ProbeSettings]]) -> str:
+    """The schema as a file."""
+    return json.dumps(schema_of(types), indent=2, ensure_ascii=False) + "\n"
 
 
 def schema_of(types: Mapping[str, type[ProbeSettings]]) -> JsonSchemaValue:
