@@ -11,7 +11,7 @@ from exporter.config.document import Entry, MappingNode, Node, ScalarNode, as_py
 from exporter.config.expand import Sources, expand
 from exporter.config.findings import Findings, Place, did_you_mean, listed
 from exporter.config.foreign import check_foreign
-from exporter.config.rules import WrittenProbe, check_all, plain_connections
+from exporter.config.rules import WrittenProbe, address_advice, check_all, plain_connections
 from exporter.config.section import Section
 from exporter.config.series import check_metrics, check_static_labels
 from exporter.config.top import COMMON_KEYS, DEFAULT_KEYS, SECTIONS, CommonSettings, TopSettings
@@ -54,7 +54,8 @@ def check(root: Node | None, start: Place, sources: Sources, findings: Findings)
     if findings or settings is None:
         raise ConfigError(findings.problems())
     configuration = _configuration(settings, probes, start.source, sources, expanded.files)
-    return replace(configuration, warnings=(*plain_connections(probes), *passed_over(catalogue)))
+    warnings = (*_unseen(settings, top, sources), *plain_connections(probes), *address_advice(probes), *passed_over(catalogue))
+    return replace(configuration, warnings=warnings)
 
 
 def _not_a_mapping(root: Node | None) -> str:
@@ -170,6 +171,15 @@ def _typed(name: str, section: Section, row: ProbeType, findings: Findings) -> W
     if settings is not None:
         prove(row, settings)
     return WrittenProbe(name, section, model, settings, row.package)
+
+
+def _unseen(settings: TopSettings, top: Section, sources: Sources) -> Iterator[Problem]:
+    """A warning when messages and details are kept for those with a token, and there is none."""
+    web = top.section("web")
+    has_token = settings.web.token or any(map(sources.environ.get, ("EXPORTER_TOKEN", "EXPORTER_TOKEN_FILE")))
+    if web and settings.web.details == "authorized" and not has_token:
+        message = "nobody can see messages and details without a token; set web.token or EXPORTER_TOKEN"
+        yield Problem(str(web.place_of("details")), web.path_of("details"), message)
 
 
 def passed_over(catalogue: Catalogue) -> Iterator[Problem]:

@@ -12,10 +12,11 @@ from exporter.config.section import Section
 from exporter.config.validate import literals_in
 from exporter.errors import Problem
 from exporter.model import CHECK
-from exporter.probes.base import DEFAULT_TIMEOUT_SECONDS, ProbeSettings
+from exporter.probes.base import DEFAULT_TIMEOUT_SECONDS, ProbeSettings, RetrySettings
 from exporter.probes.fields import NAME, format_duration
 
 DEFAULT_INTERVAL_SECONDS: float = ProbeSettings.model_fields["interval"].default
+DEFAULT_RETRY = RetrySettings()
 DEFAULT_FAILURE_THRESHOLD: int = ProbeSettings.model_fields["failure_threshold"].default
 
 _ADDRESS_KEYS = ("url", "broker_url", "host")
@@ -62,9 +63,11 @@ def check_all(probes: Sequence[WrittenProbe], defaults: Section | None, findings
     check_dependencies(probes, findings)
     if defaults is not None:
         check_timeout(defaults, defaults.seconds("interval", None), findings)
+        check_retry(defaults, findings)
     for probe in probes:
         check_collect(probe, findings)
         check_schedule(probe, findings)
+        check_retry(probe.section, findings)
         check_circuit(probe, findings)
         check_query_names(probe, findings)
         check_tls(probe, findings)
@@ -209,6 +212,19 @@ def check_timeout(section: Section, interval: float | None, findings: Findings) 
         findings.add(section.place_of("timeout"), section.path_of("timeout"), message)
 
 
+def check_retry(section: Section, findings: Findings) -> None:
+    """The first wait is not above the longest."""
+    retry = section.section("retry")
+    initial = retry.seconds("initial", DEFAULT_RETRY.initial) if retry else None
+    longest = retry.seconds("max", DEFAULT_RETRY.max) if retry else None
+    if retry and initial is not None and longest is not None and initial > longest:
+        first, most = format_duration(initial), format_duration(longest)
+        if retry.entry("initial") is not None:
+            findings.add(retry.place_of("initial"), retry.path_of("initial"), f"{first} is above max, {most}")
+        else:
+            findings.add(retry.place_of("max"), retry.path_of("max"), f"{most} is below initial, {first}")
+
+
 def check_circuit(probe: WrittenProbe, findings: Findings) -> None:
     """A written `open_after` leaves the status time to be confirmed."""
     circuit = probe.section.section("circuit")
@@ -257,6 +273,15 @@ def plain_connections(probes: Sequence[WrittenProbe]) -> Iterator[Problem]:
             place = probe.section.place_of(_address_key(probe.section) or "")
             path = probe.section.path_of(_address_key(probe.section) or "") if place.in_file else ""
             yield Problem(str(place), path, f"{server.place} is another machine, and nothing demands TLS; {_cure(server.scheme)}")
+
+
+def address_advice(probes: Sequence[WrittenProbe]) -> Iterator[Problem]:
+    """A warning for each thing about an enabled probe's address that does not do what it seems to. For checked probes only."""
+    for probe in probes:
+        place = probe.section.place_of(_address_key(probe.section) or "")
+        path = probe.section.path_of(_address_key(probe.section) or "") if place.in_file else ""
+        for advice in probe.settings.advice() if probe.settings and probe.settings.enabled else ():
+            yield Problem(str(place), path, advice)
 
 
 def _address_key(section: Section) -> str | None:

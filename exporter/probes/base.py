@@ -1,7 +1,7 @@
 """What every probe type has: its settings' common keys, and the few methods the engine calls. Knows no driver."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Generic, Literal, TypeVar
 
@@ -11,7 +11,7 @@ from exporter.drivers.dns import Resolver
 from exporter.errors import ProbeError
 from exporter.model import Family, Metric, PoolUse, Reading
 from exporter.probes.address import Server
-from exporter.probes.fields import Count, Duration, Flag, Labels, Name, Text
+from exporter.probes.fields import Count, Duration, Flag, Interval, Labels, Name, Text
 
 DEFAULT_TIMEOUT_SECONDS = 5.0
 CONFIRM_SECONDS = 5.0
@@ -70,7 +70,7 @@ class TlsSettings(Settings):
 class OwnSchedule(Settings):
     """What a collector can have of its own; what is left out is as the probe's."""
 
-    interval: Annotated[Duration | None, Field(description="Time between two runs; default the probe's interval.")] = None
+    interval: Annotated[Interval | None, Field(description="Time between two runs; default the probe's interval.")] = None
     timeout: Annotated[
         Duration | None, Field(description="Deadline of one run; default the probe's timeout, at most the collector's interval.")
     ] = None
@@ -103,7 +103,8 @@ class ProbeSettings(Settings):
 
     type: Annotated[Text, Field(description="Type of the target.")]
     interval: Annotated[
-        Duration, Field(description="Time between two checks, and between two runs of a collector that has no interval of its own.")
+        Interval,
+        Field(description="Time between two checks, and between two runs of a collector that has none of its own; 100ms at least."),
     ] = 15.0
     timeout: Annotated[
         Duration | None,
@@ -160,6 +161,10 @@ class ProbeSettings(Settings):
             ValueError: the address cannot be read or is missing; with a sentence for the user.
         """
         return None
+
+    def advice(self) -> Iterator[str]:
+        """What is worth a warning at start about where the target is, one safe line each; for an address that can be read."""
+        yield from ()
 
     def rests_on(self, other: "ProbeSettings") -> bool:
         """Whether the target lives on the other probe's server, so that it depends on it without being told."""

@@ -15,6 +15,8 @@ from exporter.secret import Secret
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 LONGEST_SECONDS = 366 * 86400.0
 """The longest duration that is accepted: beyond it lies a slip of the hand, and far beyond it what timers can hold."""
+SHORTEST_INTERVAL_SECONDS = 0.1
+"""More often than ten times a second is a load on the target, and mostly a slip of the hand: `1ms` for `1m`."""
 
 RESERVED_LABELS = {
     "probe": "every series has it already: the probe's name",
@@ -60,6 +62,18 @@ def parse_wait(text: object) -> float:
     seconds = sum(float(part) * unit for part, unit in parts if part) / 1000  # in ms first: 0.1 + 0.2 stays 0.3
     if seconds > LONGEST_SECONDS:
         raise ValueError("a duration must be at most 366d")
+    return seconds
+
+
+def parse_interval(text: object) -> float:
+    """Seconds between two runs.
+
+    Raises:
+        ValueError: with the sentence for the user.
+    """
+    seconds = parse_duration(text)
+    if seconds < SHORTEST_INTERVAL_SECONDS:
+        raise ValueError(f"an interval must be at least {format_duration(SHORTEST_INTERVAL_SECONDS)}")
     return seconds
 
 
@@ -141,6 +155,8 @@ _NameText = Annotated[str, written("Name", NAME.pattern)]
 
 Duration = Annotated[float, BeforeValidator(parse_duration, json_schema_input_type=_DurationText)]
 """Seconds, written with a unit. A default stands as seconds."""
+Interval = Annotated[float, BeforeValidator(parse_interval, json_schema_input_type=_DurationText)]
+"""A duration between two runs."""
 Wait = Annotated[float, BeforeValidator(parse_wait, json_schema_input_type=_WaitText)]
 """A duration that may be zero."""
 Size = Annotated[int, BeforeValidator(parse_size, json_schema_input_type=_SizeText | int)]

@@ -100,7 +100,7 @@ def prove(row: ProbeType, settings: ProbeSettings) -> None:
         declared: Any = settings.declared()
         _ = settings.connections(), settings.own_schedules()
         with suppress(ValueError):  # a sentence for the user: the address is wrong, not the package
-            _ = settings.server
+            _ = settings.server, tuple(settings.advice())
     metrics = declared if isinstance(declared, tuple) else ()
     names = [metric.name for metric in metrics if isinstance(metric, Metric)]
     _require(row, len(names) == len(metrics) and settings.up in metrics, "declared() is no tuple of metrics, `up` among them")

@@ -298,6 +298,50 @@ def test_plain_http_is_warned_of_even_beside_tls_settings() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("?sslmode=disable&application_name=shop&connect_timeout=3&keepalives_idle=9", []),
+        ("?options=-c%20search_path%3Dshop", ["options"]),
+        ("?pgbouncer=true&channel_binding=require", ["channel_binding", "pgbouncer"]),
+        ("?hunter2%21=x", ["…"]),
+    ],
+)
+def test_a_parameter_of_the_url_that_is_not_read_is_one_warning(query: str, told: list[str]) -> None:
+    """What the application asks of its own connections may not be what a query of ours gets; no part of a password is shown."""
+    warnings = configured(f"{BARE}    url: postgresql://127.0.0.1/x{query}\n").warnings
+    assert sorted(str(warning) for warning in warnings) == [
+        f"c.yaml:4:10: probes.db.url: the url's parameter {name} is not read here; what it asks for does not hold for the exporter"
+        for name in told
+    ]
+    assert not configured(f"{BARE}    url: postgresql://127.0.0.1/x{query}\n    enabled: false\n").warnings
+
+
+def test_details_that_nobody_can_see_are_a_warning(tmp_path: Path) -> None:
+    """The keys stay null, so nothing leaks; but nobody meant it so."""
+    text = "web: {details: authorized}\nprobes:\n" + DB
+    (warning,) = configured(text).warnings
+    assert str(warning) == (
+        "c.yaml:1:16: web.details: nobody can see messages and details without a token; set web.token or EXPORTER_TOKEN"
+    )
+    assert configured(text, EXPORTER_TOKEN="t0ken").warnings == ()
+    (tmp_path / "token").write_text("t0ken")
+    assert configured(text, EXPORTER_TOKEN_FILE=str(tmp_path / "token")).warnings == ()
+    assert configured(text.replace("authorized", "authorized, token: t0ken")).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("retry", "told"),
+    [
+        ("{initial: 2s}", "c.yaml:5:22: probes.db.retry.initial: 2s is above max, 1s"),
+        ("{max: 100ms}", "c.yaml:5:18: probes.db.retry.max: 100ms is below initial, 200ms"),
+    ],
+)
+def test_a_first_wait_above_the_longest_is_told_at_the_one_that_is_written(retry: str, told: str) -> None:
+    """The other one is a default, and stands nowhere."""
+    assert problems(f"probes:\n{DB}    retry: {retry}\n") == [told]
+
+
 def test_files_behind_each_probe_are_known_and_read_anew(tmp_path: Path) -> None:
     """After an auth failure a changed secret takes effect by loading again."""
     secret, twin = tmp_path / "secret", tmp_path / "twin"

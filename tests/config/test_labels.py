@@ -116,7 +116,7 @@ def test_every_series_served_has_them(tmp_path: Path) -> None:
     with closed_port() as port:
         text = (
             'labels: {env: "pr\\"od"}\nprobes:\n'
-            f"  app: {{type: http, url: 'http://127.0.0.1:{port}/', labels: {{team: core}}}}\n"
+            f"  app: {{type: http, url: 'http://127.0.0.1:{port}/', interval: 500ms, labels: {{team: core}}}}\n"
             f"  off: {{type: http, url: 'http://127.0.0.1:{port}/', enabled: false, labels: {{env: other}}}}\n"
         )
         with Running(tmp_path, text) as exporter:

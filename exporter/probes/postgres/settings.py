@@ -1,6 +1,7 @@
 """What can be written under a probe of type postgres. Knows no driver."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
@@ -12,8 +13,13 @@ from exporter.probes.base import OwnSchedule, RetryPreset, Settings
 from exporter.probes.fields import Count, MetricName, Name, SecretText, Text
 from exporter.probes.pooled import PooledSettings, by_name
 from exporter.probes.postgres.groups import GROUPS
+from exporter.secret import HIDDEN
 
 SCHEMES = ("postgresql", "postgres")
+READ = frozenset({"host", "port", "sslmode", "ssl", "sslrootcert", "sslcert", "sslkey"})
+"""Parameters of the URL that are honoured."""
+OURS = frozenset({"application_name", "fallback_application_name", "connect_timeout", "client_encoding", "tcp_user_timeout"})
+"""Those that speak of what is our own affair, as do all that begin with `keepalives`: nobody has to be told."""
 DEFAULT_PORT = 5432
 
 UP = Metric("pg_up", Kind.GAUGE, "Whether the last check reached the server: 1, or 0 when it failed.")
@@ -105,6 +111,13 @@ class PostgresSettings(PooledSettings):
         )
         self._check_sslmode(server)
         return server if server.host else replace(server, host="localhost")
+
+    def advice(self) -> Iterator[str]:
+        """A parameter such as `options` is not passed on: it could undo what makes our sessions read-only."""
+        for name in self.server.query.keys() - READ - OURS:
+            if not name.startswith("keepalives"):
+                shown = name if re.fullmatch(r"[a-z_]{1,40}", name) else HIDDEN
+                yield f"the url's parameter {shown} is not read here; what it asks for does not hold for the exporter"
 
     @property
     def sslmode(self) -> str:
