@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from exporter.app import watched
 from exporter.config import load
 from exporter.config.series import label_problem
 from exporter.errors import ConfigError
@@ -20,11 +19,12 @@ QUERY = "{q: {sql: SELECT 1, metrics: {trades_total: {type: counter, help: T., v
 
 
 def labels(folder: Path, text: str, **environ: str) -> dict[str, dict[str, str]]:
-    """The labels on the series of each probe, in their order."""
-    path = folder / "c.yaml"
-    path.write_text(text)
-    configuration = load(path, environ)
-    return {name: dict(watched(name, settings, configuration).labels) for name, settings in configuration.probes.items()}
+    """The labels on a series of each probe as they are served, in their order."""
+    with Running(folder, text, environ) as exporter:
+        page = exporter.get("/metrics")[1]
+    series = re.findall(r"^sidecar_probe_interval_seconds\{(.*)\} ", page, re.MULTILINE)
+    found = (dict(re.findall(r'(\w+)="([^"]*)"', one)) for one in series)
+    return {one["probe"]: one for one in found}
 
 
 def problems(folder: Path, text: str) -> list[str]:
