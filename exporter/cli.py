@@ -16,8 +16,10 @@ from exporter.app import CannotListen, Exporter, Origin, failed, probe_once, ser
 from exporter.config import Configuration, find, load
 from exporter.demo.command import demo
 from exporter.errors import ConfigError
+from exporter.generate import WHAT, generated
 from exporter.healthcheck import main as ask
 from exporter.model import CHECK, Run
+from exporter.probes.installed import Catalogue
 from exporter.secret import Redactor
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -93,7 +95,7 @@ def check(before: Mapping[str, str | None], /, **after: str | None) -> None:
     """Check the configuration and print every problem; touches no target."""
     _, read = _origin(_merged(before, after))
     configuration = _read(read)
-    for warning in configuration.warnings:
+    for warning in dict.fromkeys((*map(str, configuration.warnings), *Catalogue().clashes())):
         click.echo(f"warning: {warning}")
     probes = len(configuration.probes)
     click.echo(f"{configuration.source}: {probes} {'probe' if probes == 1 else 'probes'}, no problems")
@@ -127,6 +129,20 @@ async def _probe(configuration: Configuration, redactor: Redactor, names: Sequen
 def healthcheck(arguments: Sequence[str]) -> None:
     """Ask a running exporter whether it is alive; exit status 0 or 1."""
     sys.exit(ask(list(arguments)))
+
+
+@main.command(
+    short_help="Print a file made from the settings.",
+    help=f"Print a file made from the settings. {'. '.join(f'{what}: {meaning}' for what, meaning in WHAT.items())}.",
+)
+@click.argument("what", type=click.Choice(list(WHAT)))
+@common
+def generate(what: str, **_: str | None) -> None:
+    """The options are accepted here as everywhere; what is made follows from the installed package alone."""
+    text, left_out = generated(what)
+    for problem in left_out:
+        click.echo(problem, err=True)
+    click.echo(text, nl=False)
 
 
 main.add_command(demo)

@@ -2,14 +2,14 @@
 
 import re
 import shutil
-import socketserver
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.echo import echo_server
 
 ROOT = Path(__file__).parent.parent
 
@@ -21,20 +21,10 @@ def _blocks() -> dict[str, str]:
     return {file or row: "\n".join(line.removeprefix("   ") for line in code.splitlines()) + "\n" for file, row, code in found}
 
 
-class _Echo(socketserver.StreamRequestHandler):
-    def handle(self) -> None:
-        for line in self.rfile:
-            self.wfile.write(line)
-
-
 @pytest.fixture
 def echo_port() -> Iterator[int]:
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Echo) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server.server_address[1]
-        server.shutdown()
-        thread.join()
+    with echo_server() as port:
+        yield port
 
 
 def test_the_type_of_the_guide_works(tmp_path: Path, echo_port: int) -> None:

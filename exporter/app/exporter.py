@@ -20,8 +20,8 @@ from exporter.exposition import Exposition
 from exporter.exposition.own import build
 from exporter.exposition.process import Process
 from exporter.model import Family, Reason
-from exporter.probes import TYPES
 from exporter.probes.base import Probe, ProbeSettings, Runtime
+from exporter.probes.installed import probe_of
 from exporter.schedule import Schedule, Tools
 from exporter.secret import Redactor
 from exporter.state import State, Watched
@@ -180,7 +180,7 @@ class Exporter:
 
     def _load(self, name: str, settings: ProbeSettings) -> Loaded:
         try:
-            return TYPES[settings.type].load_probe()(name, settings, self._runtime)
+            return probe_of(settings.type)(name, settings, self._runtime)
         except ProbeError as error:
             return error
         except ImportError as error:

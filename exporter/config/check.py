@@ -10,19 +10,18 @@ from exporter.config.configuration import Configuration, Log, Web
 from exporter.config.document import Entry, MappingNode, Node, ScalarNode, as_python, below
 from exporter.config.expand import Sources, expand
 from exporter.config.findings import Findings, Place, did_you_mean, listed
-from exporter.config.rules import WrittenProbe, check_all, plain_connections
+from exporter.config.foreign import check_foreign
+from exporter.config.rules import WrittenProbe, address_advice, check_all, plain_connections
 from exporter.config.section import Section
 from exporter.config.series import check_metrics, check_static_labels
-from exporter.config.top import COMMON_KEYS, DEFAULT_KEYS, CommonSettings, TopSettings
+from exporter.config.top import COMMON_KEYS, DEFAULT_KEYS, SECTIONS, CommonSettings, TopSettings
 from exporter.config.validate import validate
-from exporter.errors import ConfigError
-from exporter.probes import TYPES
+from exporter.errors import ConfigError, Problem
+from exporter.probes import TYPES, ProbeType
 from exporter.probes.address import passwords_in
 from exporter.probes.base import ProbeSettings
+from exporter.probes.installed import BrokenType, Catalogue, blaming, prove, settings_of
 from exporter.secret import Secret
-
-_SECTIONS = ("labels", "defaults", "web", "log")
-"""Top-level mappings that may stand empty, with everything below them commented out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +44,18 @@ def check(root: Node | None, start: Place, sources: Sources, findings: Findings)
     expanded = _expand(root, start, sources, findings)
     top = expanded.top
     defaults = _defaults(top, findings)
-    probes = _probes(top, defaults, findings)
+    catalogue = Catalogue()
+    probes = _probes(top, defaults, catalogue, findings)
     settings = validate(TopSettings, top, findings)
     check_all(probes, defaults, findings)
+    check_foreign(probes, findings)
     check_metrics(probes, findings)
     check_static_labels(top.section("labels"), probes, findings)
     if findings or settings is None:
         raise ConfigError(findings.problems())
-    return _configuration(settings, probes, start.source, sources, expanded.files)
+    configuration = _configuration(settings, probes, start.source, sources, expanded.files)
+    warnings = (*_unseen(settings, top, sources), *plain_connections(probes), *address_advice(probes), *passed_over(catalogue))
+    return replace(configuration, warnings=warnings)
 
 
 def _not_a_mapping(root: Node | None) -> str:
@@ -66,7 +69,7 @@ def _expand(root: MappingNode, start: Place, sources: Sources, findings: Finding
     entries = {
         key: entry
         for key, entry in root.entries.items()
-        if not (key in _SECTIONS and isinstance(entry.node, ScalarNode) and entry.node.is_null)
+        if not (key in SECTIONS and isinstance(entry.node, ScalarNode) and entry.node.is_null)
     }
     probes = entries.pop("probes", None)
     rest = expand(MappingNode(root.place, entries), sources, findings)
@@ -117,45 +120,72 @@ def _types_with(key: str) -> list[str]:
     return [name for name, row in TYPES.items() if key in row.load_settings().model_fields]
 
 
-def _probes(top: Section, defaults: Section | None, findings: Findings) -> list[WrittenProbe]:
+def _probes(top: Section, defaults: Section | None, catalogue: Catalogue, findings: Findings) -> list[WrittenProbe]:
     written = top.node("probes")
     if written is None or not as_python(written):
         findings.add(top.place_of("probes"), "probes", "no probe; write at least one, such as `db: {type: postgres, url: …}`")
     section = top.section("probes")
-    return [_probe(name, entry, defaults, findings) for name, entry in section.own.items()] if section else []
+    return [_probe(name, entry, defaults, catalogue, findings) for name, entry in section.own.items()] if section else []
 
 
-def _probe(name: str, entry: Entry, defaults: Section | None, findings: Findings) -> WrittenProbe:
+def _probe(name: str, entry: Entry, defaults: Section | None, catalogue: Catalogue, findings: Findings) -> WrittenProbe:
     path = below("probes", name)
     if not isinstance(entry.node, MappingNode):
-        findings.add(entry.place, path, f"not a mapping; write `type:` (one of {listed(TYPES)}) and the probe's keys below it")
+        types = listed(catalogue.names())
+        findings.add(entry.place, path, f"not a mapping; write `type:` (one of {types}) and the probe's keys below it")
         return WrittenProbe(name, Section(path, entry.place, {}), None, None)
     section = Section(path, entry.place, entry.node.entries, defaults)
-    model = _model(section, findings)
-    if model is None:
-        common = replace(section, own={key: entry for key, entry in section.own.items() if key in COMMON_KEYS - {"type"}})
-        validate(CommonSettings, common, findings)
-        return WrittenProbe(name, section, None, None)
+    try:
+        row = _row(section, catalogue, findings)
+        if row is not None:
+            return _typed(name, section, row, findings)
+    except BrokenType as error:
+        findings.add(section.place_of("type"), section.path_of("type"), str(error))
+    common = replace(section, own={key: entry for key, entry in section.own.items() if key in COMMON_KEYS - {"type"}})
+    validate(CommonSettings, common, findings)
+    return WrittenProbe(name, section, None, None)
+
+
+def _row(section: Section, catalogue: Catalogue, findings: Findings) -> ProbeType | None:
+    """The probe's type; where there is none, that is told. Raises BrokenType."""
+    node, name = section.node("type"), section.text("type")
+    row = catalogue.find(name) if name else None
+    if row is None and node is None:
+        findings.add(section.place, section.path_of("type"), f"is missing; one of {listed(catalogue.names())}")
+    elif row is None:
+        hint = did_you_mean(name, catalogue.names()) if name else ""
+        findings.add(section.place_of("type"), section.path_of("type"), f"unknown type; one of {listed(catalogue.names())}{hint}")
+    return row
+
+
+def _typed(name: str, section: Section, row: ProbeType, findings: Findings) -> WrittenProbe:
+    """A probe of a known type. Raises BrokenType."""
+    kind = section.text("type") or ""
+    model = settings_of(kind, row)
     for key, entry in section.own.items():
         owners = () if key in model.model_fields else _types_with(key)
         if owners:
-            findings.add(
-                entry.place, section.path_of(key), f"belongs to probes of type {listed(owners)}, not {section.text('type')}"
-            )
-    return WrittenProbe(name, section, model, validate(model, section, findings))
+            findings.add(entry.place, section.path_of(key), f"belongs to probes of type {listed(owners)}, not {kind}")
+    with blaming(row.package):
+        settings = validate(model, section, findings)
+    if settings is not None:
+        prove(row, settings)
+    return WrittenProbe(name, section, model, settings, row.package)
 
 
-def _model(section: Section, findings: Findings) -> type[ProbeSettings] | None:
-    node, name = section.node("type"), section.text("type")
-    row = TYPES.get(name or "")
-    if row is not None:
-        return row.load_settings()
-    if node is None:
-        findings.add(section.place, section.path_of("type"), f"is missing; one of {listed(TYPES)}")
-    else:
-        hint = did_you_mean(name, TYPES) if name else ""
-        findings.add(node.place, section.path_of("type"), f"unknown type; one of {listed(TYPES)}{hint}")
-    return None
+def _unseen(settings: TopSettings, top: Section, sources: Sources) -> Iterator[Problem]:
+    """A warning when messages and details are kept for those with a token, and there is none."""
+    web = top.section("web")
+    has_token = settings.web.token or any(map(sources.environ.get, ("EXPORTER_TOKEN", "EXPORTER_TOKEN_FILE")))
+    if web and settings.web.details == "authorized" and not has_token:
+        message = "nobody can see messages and details without a token; set web.token or EXPORTER_TOKEN"
+        yield Problem(str(web.place_of("details")), web.path_of("details"), message)
+
+
+def passed_over(catalogue: Catalogue) -> Iterator[Problem]:
+    """A warning for every type of a package that is not ours to replace; nothing is looked up for it alone."""
+    if catalogue.was_read:
+        yield from (Problem("", "", clash) for clash in catalogue.clashes())
 
 
 def _configuration(
@@ -172,7 +202,6 @@ def _configuration(
         web=Web(token, top.web.details, top.web.drain),
         log=Log(top.log.format, top.log.level),
         secrets=known_secrets([*sources.secrets, *secrets_in(top), *(s for model in settings.values() for s in secrets_in(model))]),
-        warnings=tuple(plain_connections(probes)),
         files=files,
     )
 

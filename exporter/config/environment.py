@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from exporter.config.document import Entry, MappingNode, Node, ScalarNode, SequenceNode
 from exporter.config.expand import Sources, Unexpandable
 from exporter.config.findings import Findings, Place
-from exporter.probes.base import PoolSettings
+from exporter.probes.pooled import PoolSettings
 
 SOURCE = "environment"
 

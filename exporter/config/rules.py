@@ -6,15 +6,17 @@ Each rule is one function from written probes to findings. Knows no metric (see 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from exporter.config.document import ScalarNode
 from exporter.config.findings import Findings, did_you_mean, listed
 from exporter.config.section import Section
 from exporter.config.validate import literals_in
 from exporter.errors import Problem
 from exporter.model import CHECK
-from exporter.probes.base import DEFAULT_TIMEOUT_SECONDS, ProbeSettings
+from exporter.probes.base import DEFAULT_TIMEOUT_SECONDS, ProbeSettings, RetrySettings
 from exporter.probes.fields import NAME, format_duration
 
 DEFAULT_INTERVAL_SECONDS: float = ProbeSettings.model_fields["interval"].default
+DEFAULT_RETRY = RetrySettings()
 DEFAULT_FAILURE_THRESHOLD: int = ProbeSettings.model_fields["failure_threshold"].default
 
 _ADDRESS_KEYS = ("url", "broker_url", "host")
@@ -22,12 +24,16 @@ _ADDRESS_KEYS = ("url", "broker_url", "host")
 
 @dataclass(frozen=True, slots=True)
 class WrittenProbe:
-    """A probe's section, and as much of its settings as could be read: None where its type or a needed key is missing."""
+    """A probe's section, and as much of its settings as could be read: None where its type or a needed key is missing.
+
+    `package` is what brings its type, empty for one of ours.
+    """
 
     name: str
     section: Section
     model: type[ProbeSettings] | None
     settings: ProbeSettings | None
+    package: str = ""
 
     @property
     def interval_seconds(self) -> float | None:
@@ -57,8 +63,11 @@ def check_all(probes: Sequence[WrittenProbe], defaults: Section | None, findings
     check_dependencies(probes, findings)
     if defaults is not None:
         check_timeout(defaults, defaults.seconds("interval", None), findings)
+        check_retry(defaults, findings)
     for probe in probes:
+        check_collect(probe, findings)
         check_schedule(probe, findings)
+        check_retry(probe.section, findings)
         check_circuit(probe, findings)
         check_query_names(probe, findings)
         check_tls(probe, findings)
@@ -133,29 +142,62 @@ def _steps(came_from: Mapping[str, str], goal: str) -> list[str]:
     return steps[::-1]
 
 
+def check_collect(probe: WrittenProbe, findings: Findings) -> None:
+    """A list of collectors names each once."""
+    first: dict[str, ScalarNode] = {}
+    for name, node, path in probe.section.texts("collect"):
+        if first.setdefault(name, node) is not node:
+            findings.add(node.place, path, f"stands twice, first at {first[name].place}; keep one")
+
+
 def check_schedule(probe: WrittenProbe, findings: Findings) -> None:
     """A written timeout fits into its interval; `stale_after` outlasts every interval and timeout together."""
     if "timeout" in probe.section.own:
         check_timeout(probe.section, probe.interval_seconds, findings)
     for _, section in probe.collectors():
         check_timeout(section, section.seconds("interval", probe.interval_seconds), findings)
-    stale = probe.section.seconds("stale_after", None)
-    owner, interval, timeout = max(_spans(probe), key=lambda span: span[1] + span[2], default=("", 0.0, 0.0))
-    if stale is not None and stale < interval + timeout:
-        need = f"interval + timeout{owner}, {format_duration(interval)} + {format_duration(timeout)}"
-        message = f"{format_duration(stale)} is below {need}: its series would come and go between runs"
-        findings.add(probe.section.place_of("stale_after"), probe.section.path_of("stale_after"), message)
+    longest: dict[str, _Span] = {}
+    for span in sorted(_spans(probe), key=lambda span: -span.seconds):
+        longest.setdefault(span.section.path, span)
+    for span in longest.values():
+        _check_stale(span, findings)
 
 
-def _spans(probe: WrittenProbe) -> Iterator[tuple[str, float, float]]:
-    """Interval and timeout of the check and of every collector with settings of its own, where they can be read."""
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """What the series of the check, or of a collector, must outlast; `section` is where their `stale_after` is written."""
+
+    section: Section
+    owner: str
+    interval_seconds: float
+    timeout_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        return self.interval_seconds + self.timeout_seconds
+
+
+def _spans(probe: WrittenProbe) -> Iterator[_Span]:
+    """The check's, and that of every collector with settings of its own, where they can be read."""
     if probe.interval_seconds is not None and probe.timeout_seconds is not None:
-        yield "", probe.interval_seconds, probe.timeout_seconds
+        yield _Span(probe.section, "", probe.interval_seconds, probe.timeout_seconds)
     for name, section in probe.collectors():
         interval = section.seconds("interval", probe.interval_seconds)
         timeout = _least(section.seconds("timeout", probe.timeout_seconds), interval)
         if interval is not None and timeout is not None:
-            yield f" of collector `{name}`", interval, timeout
+            is_own = section.entry("stale_after") is not None
+            yield _Span(section if is_own else probe.section, "" if is_own else f" of collector `{name}`", interval, timeout)
+
+
+def _check_stale(span: _Span, findings: Findings) -> None:
+    stale = span.section.seconds("stale_after", None)
+    if stale is not None and stale < span.seconds:
+        sum_of_both = f"{format_duration(span.interval_seconds)} + {format_duration(span.timeout_seconds)}"
+        message = (
+            f"{format_duration(stale)} is below interval + timeout{span.owner}, {sum_of_both}:"
+            " its series would come and go between runs"
+        )
+        findings.add(span.section.place_of("stale_after"), span.section.path_of("stale_after"), message)
 
 
 def _least(one: float | None, other: float | None) -> float | None:
@@ -168,6 +210,19 @@ def check_timeout(section: Section, interval: float | None, findings: Findings) 
     if timeout is not None and interval is not None and timeout > interval:
         message = f"{format_duration(timeout)} is above the interval, {format_duration(interval)}"
         findings.add(section.place_of("timeout"), section.path_of("timeout"), message)
+
+
+def check_retry(section: Section, findings: Findings) -> None:
+    """The first wait is not above the longest."""
+    retry = section.section("retry")
+    initial = retry.seconds("initial", DEFAULT_RETRY.initial) if retry else None
+    longest = retry.seconds("max", DEFAULT_RETRY.max) if retry else None
+    if retry and initial is not None and longest is not None and initial > longest:
+        first, most = format_duration(initial), format_duration(longest)
+        if retry.entry("initial") is not None:
+            findings.add(retry.place_of("initial"), retry.path_of("initial"), f"{first} is above max, {most}")
+        else:
+            findings.add(retry.place_of("max"), retry.path_of("max"), f"{most} is below initial, {first}")
 
 
 def check_circuit(probe: WrittenProbe, findings: Findings) -> None:
@@ -218,6 +273,15 @@ def plain_connections(probes: Sequence[WrittenProbe]) -> Iterator[Problem]:
             place = probe.section.place_of(_address_key(probe.section) or "")
             path = probe.section.path_of(_address_key(probe.section) or "") if place.in_file else ""
             yield Problem(str(place), path, f"{server.place} is another machine, and nothing demands TLS; {_cure(server.scheme)}")
+
+
+def address_advice(probes: Sequence[WrittenProbe]) -> Iterator[Problem]:
+    """A warning for each thing about an enabled probe's address that does not do what it seems to. For checked probes only."""
+    for probe in probes:
+        place = probe.section.place_of(_address_key(probe.section) or "")
+        path = probe.section.path_of(_address_key(probe.section) or "") if place.in_file else ""
+        for advice in probe.settings.advice() if probe.settings and probe.settings.enabled else ():
+            yield Problem(str(place), path, advice)
 
 
 def _address_key(section: Section) -> str | None:

@@ -15,19 +15,10 @@ from exporter.config.validate import literals_in
 from exporter.model import Metric
 from exporter.probes import TYPES
 from exporter.probes.base import ProbeSettings
+from exporter.probes.fields import OWN_PREFIXES, RESERVED_LABELS
 
 SUFFIXES = ("_total", "_bucket", "_sum", "_count")
 """What a sample's name may add to its family's; two families must differ without them (OpenMetrics 1.0, MetricFamily)."""
-
-OWN_PREFIXES = ("sidecar_", "process_", "python_")
-
-RESERVED_LABELS = {
-    "probe": "every series has it already: the probe's name",
-    "job": "Prometheus sets it, and would rename yours to exported_job",
-    "instance": "Prometheus sets it, and would rename yours to exported_instance",
-    "le": "it belongs to histograms",
-    "quantile": "it belongs to summaries",
-}
 
 _PROBE_LABELS = frozenset(
     {"type", "critical", "status", "outcome", "reason", "cause", "collector", "feature", "state", "from", "to"}
@@ -95,7 +86,7 @@ def written_metrics(probe: WrittenProbe) -> Iterator[WrittenMetric]:
 
 def check_metrics(probes: Sequence[WrittenProbe], findings: Findings) -> None:
     """User-named metrics: their names and labels by themselves, beside the built-in ones, and beside each other."""
-    built_in = built_in_metrics()
+    built_in = {**built_in_metrics(), **foreign_metrics(probes)}
     stems = {stem(name): name for name in built_in}
     seen: dict[str, WrittenMetric] = {}
     for metric in (metric for probe in probes for metric in written_metrics(probe)):
@@ -110,13 +101,9 @@ def check_metrics(probes: Sequence[WrittenProbe], findings: Findings) -> None:
 
 def name_problems(name: str, kind: str | None) -> Iterator[str]:
     """What Prometheus refuses and promtool complains of in a metric's name; `kind` is gauge, counter or None."""
+    yield from reserved_name(name)
     if not _METRIC.fullmatch(name):
-        yield "not a metric name; it holds letters, digits and `_`, and begins with no digit"
         return
-    if name.startswith(OWN_PREFIXES):
-        yield f"{name.partition('_')[0]}_ is the prefix of the exporter's own metrics"
-    if name == "up" or name.startswith("scrape_"):
-        yield "Prometheus writes this name itself, for each scrape"
     if ":" in name:
         yield "a colon is for recording rules"
     if _CAMEL.search(name):
@@ -125,6 +112,16 @@ def name_problems(name: str, kind: str | None) -> Iterator[str]:
         yield "a counter's name ends in _total"
     yield from _suffix_problems(name, kind)
     yield from _word_problems(name.lower())
+
+
+def reserved_name(name: str) -> Iterator[str]:
+    """What keeps a name from being used at all, whoever gives it."""
+    if not _METRIC.fullmatch(name):
+        yield "not a metric name; it holds letters, digits and `_`, and begins with no digit"
+    if name.startswith(OWN_PREFIXES):
+        yield f"{name.partition('_')[0]}_ is the prefix of the exporter's own metrics"
+    if name == "up" or name.startswith("scrape_"):
+        yield "Prometheus writes this name itself, for each scrape"
 
 
 def _suffix_problems(name: str, kind: str | None) -> Iterator[str]:
@@ -239,6 +236,16 @@ def stem(name: str) -> str:
 def built_in_metrics() -> Mapping[str, str]:
     """The names of all metrics that any probe type can emit with every collector on, each with its type."""
     return {metric.name: name for name, row in TYPES.items() for metric in _declared(row.load_settings())}
+
+
+def foreign_metrics(probes: Iterable[WrittenProbe]) -> Mapping[str, str]:
+    """The names of the metrics that configured probes of other packages' types declare, each with its type."""
+    return {
+        metric.name: probe.settings.type
+        for probe in probes
+        if probe.package and probe.settings is not None
+        for metric in probe.settings.declared()
+    }
 
 
 def _declared(model: type[ProbeSettings]) -> tuple[Metric, ...]:

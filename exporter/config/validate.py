@@ -107,17 +107,20 @@ def _walk(kind: str, rest: list[int | str], entry: Entry, path: str, keys: tuple
         if child is None and kind == "missing" and is_last:
             return _Spot(entry.place, below(path, step), (*keys, step), None)
         if child is not None:
-            entry, path, keys = child, below(path, step), (*keys, step)
+            key, entry = child
+            path, keys = below(path, key), (*keys, step)
     is_key = kind == "extra_forbidden"
     return _Spot(entry.place if is_key else entry.node.place, path, keys, entry.node)
 
 
-def _child(node: Node, step: int | str) -> Entry | None:
+def _child(node: Node, step: int | str) -> tuple[int | str, Entry] | None:
+    """The key and entry that a step of pydantic's leads to: in a list that is short for a mapping, the item of that name."""
     if isinstance(node, MappingNode):
-        return node.entries.get(str(step))
-    if isinstance(node, SequenceNode) and isinstance(step, int) and step < len(node.items):
-        item = node.items[step]
-        return Entry(item.place, item)
+        entry = node.entries.get(str(step))
+        return None if entry is None else (step, entry)
+    for index, item in enumerate(node.items if isinstance(node, SequenceNode) else ()):
+        if step == (item.text if isinstance(step, str) and isinstance(item, ScalarNode) else index):
+            return index, Entry(item.place, item)
     return None
 
 

@@ -9,21 +9,33 @@ from exporter.probes.base import Probe, ProbeSettings
 
 @dataclass(frozen=True, slots=True)
 class ProbeType:
-    """Import strings `module:Class` of a type's settings and of its probe, which imports a driver."""
+    """Import strings `module:Class` of a type's settings and of its probe, which imports a driver.
+
+    `package` is the name and version of what brings it, empty for ours; a package leaves it to us.
+    """
 
     settings: str
     probe: str
+    package: str = ""
 
     def load_settings(self) -> type[ProbeSettings]:
-        return _load(self.settings)  # type: ignore[no-any-return]  # checked by the contract test of every type
+        return lead(self.settings)  # type: ignore[no-any-return]  # checked by the contract test of every type
 
     def load_probe(self) -> type[Probe[Any]]:
-        return _load(self.probe)  # type: ignore[no-any-return]  # checked by the contract test of every type
+        return lead(self.probe)  # type: ignore[no-any-return]  # checked by the contract test of every type
 
 
-def _load(place: str) -> Any:
+def lead(place: str) -> Any:
+    """What an import string leads to.
+
+    Raises:
+        ImportError: nothing is there; `name` says what is missing.
+    """
     module, _, name = place.partition(":")
-    return getattr(import_module(module), name)
+    found = getattr(import_module(module), name, None)
+    if found is None:
+        raise ImportError(f"{place} is missing", name=place)
+    return found
 
 
 TYPES: dict[str, ProbeType] = {

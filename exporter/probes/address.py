@@ -7,12 +7,17 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+from pydantic import ConfigDict
+
 from exporter.secret import Secret
 
 SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 """Values of `sslmode=`; those from `require` on never go on without TLS (PostgreSQL 17 manual, 32.1.2)."""
 
 HIGHEST_PORT = 65535
+
+URL_OR_HOST = ConfigDict(json_schema_extra={"anyOf": [{"required": ["url"]}, {"required": ["host"]}]})
+"""For editors: what `server` of such settings demands."""
 
 _TLS_SCHEMES = ("https", "rediss", "amqps")
 _TLS_SSLMODES = SSLMODES[SSLMODES.index("require") :]

@@ -1,7 +1,7 @@
 """What every probe type has: its settings' common keys, and the few methods the engine calls. Knows no driver."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Generic, Literal, Self, TypeVar
 
@@ -11,7 +11,7 @@ from exporter.drivers.dns import Resolver
 from exporter.errors import ProbeError
 from exporter.model import Family, Metric, PoolUse, Reading
 from exporter.probes.address import Server
-from exporter.probes.fields import Count, Duration, Flag, Name, Text
+from exporter.probes.fields import Count, Duration, Flag, Interval, Labels, Name, Text
 
 DEFAULT_TIMEOUT_SECONDS = 5.0
 CONFIRM_SECONDS = 5.0
@@ -28,48 +28,67 @@ class Settings(BaseModel):
 
 
 class RetrySettings(Settings):
-    """Attempts within one run: `attempts` in all; waits have full jitter below `initial`, doubled each time up to `max`."""
+    """Attempts within one run. Each wait is random, up to a bound that doubles from `initial` to `max`."""
 
     attempts: Annotated[Count, Field(ge=1, le=20, description="Attempts in one run, the first included.")] = 3
-    initial: Annotated[Duration, Field(description="Upper bound of the first wait.")] = 0.2
-    max: Annotated[Duration, Field(description="Upper bound of any wait.")] = 1.0
+    initial: Annotated[Duration, Field(description="The first wait is at most this.")] = 0.2
+    max: Annotated[Duration, Field(description="No wait is longer.")] = 1.0
 
 
 class CircuitSettings(Settings):
-    """When a failing probe's schedule is stretched."""
+    """When a target that fails is asked less and less often, and when it counts as back."""
 
     open_after: Annotated[
         Count | None,
-        Field(ge=1, description="Failed checks in a row that open the circuit; default max(5, failure_threshold)."),
+        Field(
+            ge=1, description="Failed checks in a row that open the circuit; default 5, or failure_threshold where that is more."
+        ),
     ] = None
-    close_after: Annotated[Count, Field(ge=1, description="Good trials that close it again.")] = 2
+    close_after: Annotated[Count, Field(ge=1, description="Good trials in a row that close it again.")] = 2
     max_wait: Annotated[
         Duration | None,
-        Field(description="Longest wait between trials; default max(interval, min(4 x interval, 60s))."),
+        Field(
+            description="Longest wait between trials; default 4 × interval but at most 60s, or the interval where that is longer."
+        ),
     ] = None
-    max_retry_after: Annotated[Duration, Field(description="Longest Retry-After of a target that is obeyed.")] = 3600.0
+    max_retry_after: Annotated[Duration, Field(description="Longest Retry-After of a target that is heeded.")] = 3600.0
 
 
 class TlsSettings(Settings):
     """TLS towards the target. Files are PEM."""
 
-    ca_file: Annotated[Text | None, Field(description="Certificates to trust instead of the system's.")] = None
-    cert_file: Annotated[Text | None, Field(description="Client certificate.")] = None
-    key_file: Annotated[Text | None, Field(description="Key of the client certificate.")] = None
-    server_name: Annotated[Text | None, Field(description="Name to verify and to send as SNI instead of the host.")] = None
-    insecure_skip_verify: Annotated[Flag, Field(description="Accept any certificate.")] = False
-    min_version: Annotated[Literal["TLS12", "TLS13"], Field(description="Lowest protocol version.")] = "TLS12"
+    model_config = ConfigDict(json_schema_extra={"dependentRequired": {"key_file": ["cert_file"]}})
+
+    ca_file: Annotated[Text | None, Field(description="Certificates to trust instead of the system's, as a path.")] = None
+    cert_file: Annotated[Text | None, Field(description="Our certificate, as a path, where the target asks for one.")] = None
+    key_file: Annotated[Text | None, Field(description="Its key, as a path, where the certificate's file does not hold it.")] = None
+    server_name: Annotated[Text | None, Field(description="Name to send as SNI and to verify, instead of the host.")] = None
+    insecure_skip_verify: Annotated[Flag, Field(description="Accept any certificate: encrypted, but to whomever.")] = False
+    min_version: Annotated[Literal["TLS12", "TLS13"], Field(description="Lowest version of TLS.")] = "TLS12"
 
 
-class PoolSettings(Settings):
-    """Connections to the target: the check owns one, collectors share the rest."""
+class OwnSchedule(Settings):
+    """What a collector can have of its own; what is left out is as the probe's."""
 
-    size: Annotated[Count, Field(ge=2, le=50, description="Connections, the check's included.")] = 3
-    max_overflow: Annotated[Count, Field(ge=0, le=50, description="Further connections under load.")] = 0
+    interval: Annotated[Interval | None, Field(description="Time between two runs; default the probe's interval.")] = None
+    timeout: Annotated[
+        Duration | None, Field(description="Deadline of one run; default the probe's timeout, at most the collector's interval.")
+    ] = None
+    stale_after: Annotated[
+        Duration | None,
+        Field(
+            description="Age at which its series leave /metrics; default the probe's stale_after, or 3 × the collector's interval."
+        ),
+    ] = None
 
-    @property
-    def limit(self) -> int:
-        return self.size + self.max_overflow
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """What holds for a collector after defaults; `stale_seconds` is the age at which its series leave /metrics."""
+
+    interval_seconds: float
+    timeout_seconds: float
+    stale_seconds: float
 
 
 class ProbeSettings(Settings):
@@ -83,27 +102,52 @@ class ProbeSettings(Settings):
     default_retry: ClassVar[RetryPreset] = "none"
 
     type: Annotated[Text, Field(description="Type of the target.")]
-    interval: Annotated[Duration, Field(description="Time between checks.")] = 15.0
+    interval: Annotated[
+        Interval,
+        Field(description="Time between two checks, and between two runs of a collector that has none of its own; 100ms at least."),
+    ] = 15.0
     timeout: Annotated[
-        Duration | None, Field(description="Deadline of one whole run, retries included; default min(5s, interval).")
+        Duration | None,
+        Field(description="Deadline of one whole run, retries included; default 5s, or the interval where that is shorter."),
     ] = None
-    retry: Annotated[RetryPreset | RetrySettings | None, Field(description="A preset, or attempts, initial, max.")] = None
+    retry: Annotated[
+        RetryPreset | RetrySettings | None, Field(description="Attempts within one run: a preset, or a mapping; default by type.")
+    ] = None
     circuit: Annotated[
-        CircuitSettings | Literal["on", "off"] | None, Field(description="The circuit; off runs on the plain grid.")
+        CircuitSettings | Literal["on", "off"] | None,
+        Field(description="A mapping, or off: then a target that fails is asked as often as any other."),
     ] = "on"
-    failure_threshold: Annotated[Count, Field(ge=1, le=100, description="Checks in a row that confirm a change to worse.")] = 2
-    success_threshold: Annotated[Count, Field(ge=1, le=100, description="Checks in a row that confirm a change to better.")] = 2
-    degraded_after: Annotated[Duration | None, Field(description="A success slower than this is degraded, reason slow.")] = None
+    failure_threshold: Annotated[
+        Count, Field(ge=1, le=100, description="Checks in a row that confirm a change to worse: the best of them counts.")
+    ] = 2
+    success_threshold: Annotated[
+        Count, Field(ge=1, le=100, description="Checks in a row that confirm a change to better: the worst of them counts.")
+    ] = 2
+    degraded_after: Annotated[Duration | None, Field(description="A success that takes longer is degraded, with reason slow.")] = (
+        None
+    )
     stale_after: Annotated[
-        Duration | None, Field(description="Age at which a collector's series leave; default 3 x its interval.")
+        Duration | None,
+        Field(description="Age since a collector's last success at which its series leave /metrics; default 3 × its interval."),
     ] = None
-    critical: Annotated[Flag, Field(description="Whether a failure makes the aggregate unhealthy.")] = True
-    depends_on: Annotated[tuple[Text, ...], Field(description="Probes that this one's target needs.")] = ()
-    labels: Annotated[dict[str, Text], Field(description="Static labels on every series of the probe.")] = {}
-    aliases: Annotated[tuple[Name, ...], Field(description="Further names under /health/.")] = ()
-    enabled: Annotated[Flag, Field(description="False: shown as unknown, never run.")] = True
-    max_series: Annotated[Count, Field(ge=1, description="Most series of this probe in /metrics.")] = 10000
-    tls: Annotated[TlsSettings | None, Field(description="TLS towards the target.")] = None
+    critical: Annotated[Flag, Field(description="Whether the aggregate is unhealthy when this probe is; else it is degraded.")] = (
+        True
+    )
+    depends_on: Annotated[
+        tuple[Text, ...], Field(description="Probes whose failure explains this one's; it is measured all the same.")
+    ] = ()
+    labels: Annotated[Labels, Field(description="Labels on every series of this probe, beside those at the top; its own win.")] = {}
+    aliases: Annotated[tuple[Name, ...], Field(description="Further names for it under /health/.")] = ()
+    enabled: Annotated[
+        Flag, Field(description="Whether it runs; one that does not is shown as unknown, and left out of the aggregate.")
+    ] = True
+    max_series: Annotated[
+        Count,
+        Field(ge=1, description="Most series of this probe on /metrics; whole label sets beyond it are dropped, and counted."),
+    ] = 10000
+    tls: Annotated[TlsSettings | None, Field(description="TLS towards the target; a mapping, which may be empty, demands it.")] = (
+        None
+    )
     _inferred: bool = PrivateAttr(default=False)  # not a field: nobody can write it
 
     @property
@@ -129,6 +173,10 @@ class ProbeSettings(Settings):
             ValueError: the address cannot be read or is missing; with a sentence for the user.
         """
         return None
+
+    def advice(self) -> Iterator[str]:
+        """What is worth a warning at start about where the target is, one safe line each; for an address that can be read."""
+        yield from ()
 
     def rests_on(self, other: "ProbeSettings") -> bool:
         """Whether the target lives on the other probe's server, so that it depends on it without being told."""
@@ -164,6 +212,17 @@ class ProbeSettings(Settings):
         written = self.circuit_settings.max_wait if self.circuit_settings else None
         return written if written is not None else max(self.interval, min(4 * self.interval, LONGEST_WAIT_SECONDS))
 
+    def own_schedules(self) -> Mapping[str, OwnSchedule]:
+        """Those collectors that can have a schedule of their own, by name."""
+        return {}
+
+    def schedule_of(self, collector: str) -> Schedule:
+        """When a collector runs. A timeout that is not its own is lowered to its interval."""
+        own = self.own_schedules().get(collector, OwnSchedule())
+        interval = own.interval if own.interval is not None else self.interval
+        timeout = own.timeout if own.timeout is not None else min(self.timeout_seconds, interval)
+        return Schedule(interval, timeout, own.stale_after if own.stale_after is not None else self.stale_seconds(interval))
+
     def stale_seconds(self, interval_seconds: float) -> float:
         """Age at which series of a collector with that interval leave /metrics."""
         return self.stale_after if self.stale_after is not None else STALE_INTERVALS * interval_seconds
@@ -174,12 +233,16 @@ S = TypeVar("S", bound=ProbeSettings)
 
 @dataclass(frozen=True, slots=True)
 class Collector:
-    """Something read beside the check, on its own schedule and under its own deadline, one run at a time."""
+    """Something read beside the check, on its own schedule and under its own deadline, one run at a time.
+
+    `stale_seconds` is the age at which its series leave /metrics; None: as the probe's settings say of its interval.
+    """
 
     name: str
     interval_seconds: float
     timeout_seconds: float
     run: Callable[[], Awaitable[Reading]]
+    stale_seconds: float | None = None
 
 
 Wake = Callable[[], object]

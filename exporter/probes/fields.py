@@ -1,12 +1,13 @@
 """Field types of the settings: what a scalar of the configuration may look like, and the sentence when it does not.
 
-The sentences stand in `file:line:column: path: …` and never repeat a rejected value that could be a secret.
+The sentences stand in `file:line:column: path: …` and never repeat a rejected value that could be a secret. `written` says the
+same to editors, as JSON Schema, for those types that Python's do not say it for.
 """
 
 import re
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, GetPydanticSchema
+from pydantic import BeforeValidator, GetPydanticSchema, WithJsonSchema
 from pydantic_core import CoreSchema, core_schema
 
 from exporter.secret import Secret
@@ -14,6 +15,19 @@ from exporter.secret import Secret
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 LONGEST_SECONDS = 366 * 86400.0
 """The longest duration that is accepted: beyond it lies a slip of the hand, and far beyond it what timers can hold."""
+SHORTEST_INTERVAL_SECONDS = 0.1
+"""More often than ten times a second is a load on the target, and mostly a slip of the hand: `1ms` for `1m`."""
+
+RESERVED_LABELS = {
+    "probe": "every series has it already: the probe's name",
+    "job": "Prometheus sets it, and would rename yours to exported_job",
+    "instance": "Prometheus sets it, and would rename yours to exported_instance",
+    "le": "it belongs to histograms",
+    "quantile": "it belongs to summaries",
+}
+"""Labels that others need: a reason for each."""
+OWN_PREFIXES = ("sidecar_", "process_", "python_")
+"""What metrics of the exporter itself begin with."""
 
 _DURATION = re.compile(
     r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m(?!s))?(?:([0-9]{1,9}(?:\.[0-9]{1,9})?)s)?(?:([0-9]{1,9})ms)?"
@@ -48,6 +62,18 @@ def parse_wait(text: object) -> float:
     seconds = sum(float(part) * unit for part, unit in parts if part) / 1000  # in ms first: 0.1 + 0.2 stays 0.3
     if seconds > LONGEST_SECONDS:
         raise ValueError("a duration must be at most 366d")
+    return seconds
+
+
+def parse_interval(text: object) -> float:
+    """Seconds between two runs.
+
+    Raises:
+        ValueError: with the sentence for the user.
+    """
+    seconds = parse_duration(text)
+    if seconds < SHORTEST_INTERVAL_SECONDS:
+        raise ValueError(f"an interval must be at least {format_duration(SHORTEST_INTERVAL_SECONDS)}")
     return seconds
 
 
@@ -117,14 +143,29 @@ def _secret_schema(_source: object, _handler: object) -> CoreSchema:
     )
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration, json_schema_input_type=str)]
+def written(kind: str, pattern: str, *examples: str) -> WithJsonSchema:
+    """Says of a text that as a whole it looks like `pattern` (ECMA 262), to JSON Schema alone; `kind` is its name there."""
+    return WithJsonSchema({"title": kind, "type": "string", "pattern": f"^({pattern})$", "examples": [*examples]})
+
+
+_DurationText = Annotated[str, written("Duration", rf"\s*(?=.*[1-9]){_DURATION.pattern}\s*", "500ms", "15s", "1m30s")]
+_WaitText = Annotated[str, written("Wait", rf"\s*(?=[0-9]){_DURATION.pattern}\s*", "0s", "15s", "1m30s")]
+_SizeText = Annotated[str, written("Size", rf"\s*{_SIZE.pattern}\s*", "64MiB", "10KB")]
+_NameText = Annotated[str, written("Name", NAME.pattern)]
+
+Duration = Annotated[float, BeforeValidator(parse_duration, json_schema_input_type=_DurationText)]
 """Seconds, written with a unit. A default stands as seconds."""
-Wait = Annotated[float, BeforeValidator(parse_wait, json_schema_input_type=str)]
+Interval = Annotated[float, BeforeValidator(parse_interval, json_schema_input_type=_DurationText)]
+"""A duration between two runs."""
+Wait = Annotated[float, BeforeValidator(parse_wait, json_schema_input_type=_WaitText)]
 """A duration that may be zero."""
-Size = Annotated[int, BeforeValidator(parse_size, json_schema_input_type=str)]
-Name = Annotated[str, BeforeValidator(_name), Field(max_length=63)]
+Size = Annotated[int, BeforeValidator(parse_size, json_schema_input_type=_SizeText | int)]
+Name = Annotated[str, BeforeValidator(_name, json_schema_input_type=_NameText)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Count = Annotated[int, BeforeValidator(_count)]
 Text = Annotated[str, BeforeValidator(_text)]
+LabelName = Annotated[str, written("Label", rf"(?!__|({'|'.join(RESERVED_LABELS)})$)[a-zA-Z_][a-zA-Z0-9_]*")]
+MetricName = Annotated[str, written("Metric", rf"(?!{'|'.join(OWN_PREFIXES)})[a-zA-Z_][a-zA-Z0-9_]*")]
+Labels = dict[LabelName, Text]
 SecretText = Annotated[Secret, GetPydanticSchema(_secret_schema)]
 """Text that never prints: passwords, tokens, header values, whole URLs."""

@@ -49,7 +49,8 @@ class Scheduled:
     def _collecting(self, collector: Collector, tools: Tools) -> Coroutine[Any, Any, None]:
         settings, interval = self.probe.settings, collector.interval_seconds
         runner = Runner(collector_job(self.probe, collector), tools)
-        return CollectorLoop(runner, Timing(interval, settings.stale_seconds(interval)), self.loop.collecting, self.record).run()
+        timing = Timing(interval, collector.stale_seconds or settings.stale_seconds(interval))
+        return CollectorLoop(runner, timing, self.loop.collecting, self.record).run()
 
 
 def tell_death(task: "asyncio.Task[None]") -> None:

@@ -8,7 +8,7 @@ import pytest
 from exporter.config import Configuration, Listen, Web, load
 from exporter.errors import ConfigError, Problem
 from exporter.probes import TYPES
-from exporter.probes.base import CircuitSettings, RetrySettings
+from exporter.probes.base import CircuitSettings, RetrySettings, Schedule
 from exporter.probes.http.settings import HttpSettings
 from exporter.probes.postgres.settings import PostgresSettings
 from exporter.secret import Secret
@@ -113,6 +113,31 @@ def test_variables_are_converted_by_the_type_of_their_field() -> None:
     text = f"{BARE}    host: ${{HOST}}\n    port: ${{PORT}}\n    critical: ${{CRITICAL}}\n    interval: ${{EVERY}}\n"
     probe = db(configured(text, HOST="127.0.0.1", PORT="6432", CRITICAL="false", EVERY="1m30s"))
     assert (probe.server.place, probe.critical, probe.interval) == ("127.0.0.1:6432", False, 90.0)
+
+
+def test_collectors_are_a_list_or_a_mapping_to_settings_of_their_own() -> None:
+    """Both forms of one file mean the same; what is costly is read less often."""
+    text = (
+        "probes:\n"
+        + DB
+        + "    interval: 20s\n    collect:\n      activity:\n      database: {interval: 5m, timeout: 30s, stale_after: 1h}\n"
+    )
+    probe = db(configured(text))
+    assert list(probe.collect) == ["activity", "database"]
+    assert (probe.schedule_of("database"), probe.schedule_of("activity")) == (Schedule(300, 30, 3600), Schedule(20, 5, 60))
+    assert (
+        db(configured("probes:\n" + DB + "    collect: [activity]\n")).collect
+        == db(configured("probes:\n" + DB + "    collect: {activity: {}}\n")).collect
+    )
+
+
+def test_stale_after_is_held_to_the_collectors_that_it_is_for() -> None:
+    """One with its own is none of the probe's affair, and its own is held to its own interval alone."""
+    hourly = "    collect: {database: {interval: 1h, stale_after: 2h}, activity: {}}\n"
+    assert db(configured("probes:\n" + DB + "    stale_after: 30s\n" + hourly)).stale_after == 30
+    told = problems("probes:\n" + DB + "    stale_after: 30s\n" + hourly.replace(", stale_after: 2h", ""))
+    below = "30s is below interval + timeout of collector `database`, 1h + 5s"
+    assert told == [f"c.yaml:5:18: probes.db.stale_after: {below}: its series would come and go between runs"]
 
 
 def test_fields_beside_the_url_win_and_are_taken_literally() -> None:
@@ -271,6 +296,50 @@ def test_plain_http_is_warned_of_even_beside_tls_settings() -> None:
     assert configured(text).warnings == (
         Problem("c.yaml:1:33", "probes.app.url", "app:8000 is another machine, and nothing demands TLS; use https://"),
     )
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("?sslmode=disable&application_name=shop&connect_timeout=3&keepalives_idle=9", []),
+        ("?options=-c%20search_path%3Dshop", ["options"]),
+        ("?pgbouncer=true&channel_binding=require", ["channel_binding", "pgbouncer"]),
+        ("?hunter2%21=x", ["…"]),
+    ],
+)
+def test_a_parameter_of_the_url_that_is_not_read_is_one_warning(query: str, told: list[str]) -> None:
+    """What the application asks of its own connections may not be what a query of ours gets; no part of a password is shown."""
+    warnings = configured(f"{BARE}    url: postgresql://127.0.0.1/x{query}\n").warnings
+    assert sorted(str(warning) for warning in warnings) == [
+        f"c.yaml:4:10: probes.db.url: the url's parameter {name} is not read here; what it asks for does not hold for the exporter"
+        for name in told
+    ]
+    assert not configured(f"{BARE}    url: postgresql://127.0.0.1/x{query}\n    enabled: false\n").warnings
+
+
+def test_details_that_nobody_can_see_are_a_warning(tmp_path: Path) -> None:
+    """The keys stay null, so nothing leaks; but nobody meant it so."""
+    text = "web: {details: authorized}\nprobes:\n" + DB
+    (warning,) = configured(text).warnings
+    assert str(warning) == (
+        "c.yaml:1:16: web.details: nobody can see messages and details without a token; set web.token or EXPORTER_TOKEN"
+    )
+    assert configured(text, EXPORTER_TOKEN="t0ken").warnings == ()
+    (tmp_path / "token").write_text("t0ken")
+    assert configured(text, EXPORTER_TOKEN_FILE=str(tmp_path / "token")).warnings == ()
+    assert configured(text.replace("authorized", "authorized, token: t0ken")).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("retry", "told"),
+    [
+        ("{initial: 2s}", "c.yaml:5:22: probes.db.retry.initial: 2s is above max, 1s"),
+        ("{max: 100ms}", "c.yaml:5:18: probes.db.retry.max: 100ms is below initial, 200ms"),
+    ],
+)
+def test_a_first_wait_above_the_longest_is_told_at_the_one_that_is_written(retry: str, told: str) -> None:
+    """The other one is a default, and stands nowhere."""
+    assert problems(f"probes:\n{DB}    retry: {retry}\n") == [told]
 
 
 def test_files_behind_each_probe_are_known_and_read_anew(tmp_path: Path) -> None:

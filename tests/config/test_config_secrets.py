@@ -130,7 +130,7 @@ def test_configuration_itself_shows_no_secret(tmp_path: Path, monkeypatch: pytes
         f"  app2: {{type: http, url: 'https://app/', bearer_token: {CANARY}}}\n"
     )
     configuration = load(Path("c.yaml"), {"EXPORTER_TOKEN": CANARY})
-    assert len(configuration.warnings) == 2
+    assert len(configuration.warnings) == 3
     assert CANARY not in repr(configuration)
     assert CANARY not in repr([probe.server for probe in configuration.probes.values()])
     assert CANARY not in "".join(map(str, configuration.warnings))

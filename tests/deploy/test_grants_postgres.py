@@ -15,7 +15,8 @@ from exporter.demo.servers import HOST, Postgres
 from exporter.demo.trading.schema import seed
 from exporter.drivers.dns import Resolver
 from exporter.errors import ProbeError
-from exporter.probes.base import PoolSettings, Runtime
+from exporter.probes.base import Runtime
+from exporter.probes.pooled import PoolSettings
 from exporter.probes.postgres.probe import PostgresProbe
 from exporter.probes.postgres.settings import PostgresSettings
 from exporter.secret import Secret

@@ -5,7 +5,10 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from exporter.probes.postgres.settings import PostgresSettings, Schedule
+from exporter.drivers.dns import Resolver
+from exporter.probes.base import Runtime, Schedule
+from exporter.probes.postgres.probe import PostgresProbe
+from exporter.probes.postgres.settings import PostgresSettings
 from exporter.secret import Secret
 
 URL = "postgresql://app:word@db.internal/trading"
@@ -91,31 +94,41 @@ def test_collect_is_a_list_or_a_mapping_to_schedules() -> None:
     assert list(settings(url=URL).collect) == ["database", "activity", "locks", "replication", "settings"]
     assert list(settings(url=URL, collect=["locks", "settings"]).collect) == ["locks", "settings"]
     mapped = settings(url=URL, collect={"database": {"interval": "5m", "timeout": "30s"}, "locks": None, "activity": {}})
-    assert mapped.schedule_of("database") == Schedule(300, 30)
-    assert mapped.schedule_of("locks") == mapped.schedule_of("activity") == Schedule(15, 5)
+    assert mapped.schedule_of("database") == Schedule(300, 30, 900)
+    assert mapped.schedule_of("locks") == mapped.schedule_of("activity") == Schedule(15, 5, 45)
 
 
 def test_a_default_timeout_is_lowered_to_the_interval() -> None:
     """A run must be over before the next one is due."""
     own = settings(url=URL, interval="30s", timeout="20s", queries={"q": {**QUERY, "interval": "10s"}}, collect={"locks": {}})
-    assert own.schedule_of("q") == Schedule(10, 10)
-    assert own.schedule_of("locks") == Schedule(30, 20)
+    assert own.schedule_of("q") == Schedule(10, 10, 30)
+    assert own.schedule_of("locks") == Schedule(30, 20, 90)
 
 
-@pytest.mark.parametrize(
-    ("collect", "sentence"),
-    [
-        (["lock"], "no collector lock; there are database, activity, locks, replication, settings"),
-        ({"everything": {}}, "no collector everything; there are database, activity, locks, replication, settings"),
-        ("locks", "not a list of collectors, nor a mapping of them"),
-    ],
-)
-def test_an_unknown_collector_is_named(collect: object, sentence: str) -> None:
-    """With what there is."""
-    with pytest.raises(ValidationError) as caught:
+def test_a_collectors_own_age_wins_over_the_probes() -> None:
+    """What is read once an hour may stay longer than what is read every quarter of a minute."""
+    own = settings(url=URL, stale_after="2m", collect={"database": {"interval": "1h", "stale_after": "90m"}, "locks": {}})
+    assert own.schedule_of("database") == Schedule(3600, 5, 5400)
+    assert own.schedule_of("locks") == Schedule(15, 5, 120)
+
+
+def test_the_probe_runs_its_collectors_on_these_schedules() -> None:
+    """What is configured is what the engine is given."""
+    own = settings(
+        url=URL, collect={"database": {"interval": "5m", "stale_after": "6m"}}, queries={"q": {**QUERY, "timeout": "2s"}}
+    )
+    made = PostgresProbe("db", own, Runtime("test", Resolver())).collectors()
+    assert [(one.name, Schedule(one.interval_seconds, one.timeout_seconds, one.stale_seconds or 0)) for one in made] == [
+        ("database", Schedule(300, 5, 360)),
+        ("q", Schedule(15, 2, 45)),
+    ]
+
+
+@pytest.mark.parametrize("collect", [["lock"], {"everything": {}}, "locks", [1], {"locks": {"every": "1s"}}, {"locks": 5}])
+def test_collectors_that_are_none_are_refused(collect: object) -> None:
+    """Told when the file is read, not at night."""
+    with pytest.raises(ValidationError):
         settings(url=URL, collect=collect)
-    (problem,) = caught.value.errors()
-    assert (problem["loc"], problem["msg"]) == (("collect",), f"Value error, {sentence}")
 
 
 def test_everything_that_can_be_emitted_is_declared() -> None:

@@ -4,7 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from exporter.config import load
-from exporter.probes.redis.settings import RedisSettings, Schedule
+from exporter.probes.base import Schedule
+from exporter.probes.redis.settings import RedisSettings
 from exporter.secret import Secret
 
 URL = "redis://app:word@cache.internal/2"
@@ -99,10 +100,10 @@ def test_the_protocol_is_resp3_unless_the_url_says_otherwise() -> None:
 def test_what_holds_by_default() -> None:
     """`info` on the probe's own schedule, three connections, quick retries."""
     read = settings(url=URL)
-    assert read.schedule_of("info") == Schedule(15, 5)
+    assert read.schedule_of("info") == Schedule(15, 5, 45)
     assert (read.connections(), read.default_retry, list(read.collect)) == (3, "quick", ["info"])
-    assert settings(url=URL, collect={"info": {"interval": "1m", "timeout": "20s"}}).schedule_of("info") == Schedule(60, 20)
-    assert settings(url=URL, interval="2s", collect=["info"]).schedule_of("info") == Schedule(2, 2)
+    assert settings(url=URL, collect={"info": {"interval": "1m", "timeout": "20s"}}).schedule_of("info") == Schedule(60, 20, 180)
+    assert settings(url=URL, interval="2s", collect=["info"]).schedule_of("info") == Schedule(2, 2, 6)
 
 
 def test_without_collectors_only_redis_up_is_declared() -> None:

@@ -34,15 +34,16 @@ class CelerySettings(ProbeSettings):
 
     type: Literal["celery"]
     broker_url: Annotated[
-        SecretText, Field(description="The broker_url of the application: amqp://, amqps://, redis://, rediss://, redis+socket://.")
+        SecretText,
+        Field(description="The application's own broker_url: amqp://, amqps://, redis://, rediss:// or redis+socket://."),
     ]
-    username: Annotated[Text | None, Field(description="Login, instead of the URL's.")] = None
-    password: Annotated[SecretText | None, Field(description="Its password, literally, instead of the URL's.")] = None
+    username: Annotated[Text | None, Field(description="User at the broker; default the URL's.")] = None
+    password: Annotated[SecretText | None, Field(description="Its password, literally; default the URL's.")] = None
     queues: Annotated[tuple[Text, ...], Field(description="Queues whose length is read.")] = ("celery",)
-    workers: Annotated[tuple[Text, ...], Field(description="Node names (name@host) that must all be up.")] = ()
-    min_workers: Annotated[Count, Field(ge=0, description="Workers that must be up, where none is named.")] = 1
+    workers: Annotated[tuple[Text, ...], Field(description="Workers that must all be up, by node name such as celery@host.")] = ()
+    min_workers: Annotated[Count, Field(ge=0, description="How many workers must be up, where none is named.")] = 1
     enable_task_events: Annotated[
-        Flag, Field(description="Has workers send task events, by remote control, until they are restarted.")
+        Flag, Field(description="Ask workers that do not send task events to do so; they do until they restart.")
     ] = False
 
     def declared(self) -> tuple[Metric, ...]:

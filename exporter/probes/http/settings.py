@@ -5,14 +5,14 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from exporter.model import Kind, Metric
 from exporter.probes.address import Server, parse_server
 from exporter.probes.base import ProbeSettings, Settings
-from exporter.probes.fields import Flag, SecretText, Text
+from exporter.probes.fields import Flag, SecretText, Text, written
 from exporter.probes.http.metrics import DECLARED
 from exporter.secret import Secret, one_line
 
@@ -22,6 +22,11 @@ SCHEMES = ("http", "https")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"]
+_AnyCase = Annotated[
+    str, written("Method", "|".join("".join(f"[{letter}{letter.lower()}]" for letter in word) for word in get_args(Method)))
+]
+_StatusText = Annotated[str, written("Status", "[1-5]([xX]{2}|[0-9]{2})", "2xx", "204")]
+_StatusNumber = Annotated[int, Field(ge=100, le=599)]
 
 _STATUS = re.compile(r"[1-5](?:xx|[0-9]{2})")
 _HOST = re.compile(r"[^\s/?#@\\%<>\"{}|^`,;=()]+")
@@ -99,7 +104,8 @@ def _username(name: str) -> str:
     return name
 
 
-StatusPattern = Annotated[str, BeforeValidator(_status, json_schema_input_type=str | int)]
+StatusPattern = Annotated[str, BeforeValidator(_status, json_schema_input_type=_StatusText | _StatusNumber)]
+_Statuses = StatusPattern | Annotated[tuple[StatusPattern, ...], Field(min_length=1)]
 Pattern = Annotated[Text, AfterValidator(_pattern)]
 BearerToken = Annotated[SecretText, AfterValidator(_bearer)]
 
@@ -120,31 +126,31 @@ class HttpSettings(ProbeSettings):
     url: Annotated[
         SecretText,
         AfterValidator(_url),
-        Field(description="http:// or https:// address to ask."),
+        Field(description="Address to ask, http:// or https://."),
     ]
-    method: Annotated[Method, BeforeValidator(_upper), Field(description="Request method.")] = "GET"
+    method: Annotated[
+        Method, BeforeValidator(_upper, json_schema_input_type=Method | _AnyCase), Field(description="Method of the request.")
+    ] = "GET"
     headers: Annotated[
         dict[str, SecretText],
         AfterValidator(_headers),
-        Field(description="Request headers, Host included. Another host we are redirected to gets Accept and User-Agent alone."),
+        Field(description="Headers of the request, Host included. A host we are redirected to gets Accept and User-Agent alone."),
     ] = {}
-    body: Annotated[SecretText | None, Field(description="Request body, for methods that take one.")] = None
+    body: Annotated[SecretText | None, Field(description="Body of the request, for methods that take one.")] = None
     expect_status: Annotated[
         tuple[StatusPattern, ...],
-        BeforeValidator(_one_or_many),
-        Field(min_length=1, description="Statuses that are good, such as 2xx or 204."),
+        BeforeValidator(_one_or_many, json_schema_input_type=_Statuses),
+        Field(description="Statuses that are good: numbers, or classes such as 2xx."),
     ] = ("2xx",)
     body_regex: Annotated[
-        Pattern | None, Field(description="Must be found in the body's first MiB, within 0.1 s of processor time.")
+        Pattern | None, Field(description="Must be found in the first MiB of the body, within 0.1 s of processor time.")
     ] = None
-    not_body_regex: Annotated[
-        Pattern | None, Field(description="Must not be found in the body's first MiB, within 0.1 s of processor time.")
-    ] = None
+    not_body_regex: Annotated[Pattern | None, Field(description="Must not be found there.")] = None
     follow_redirects: Annotated[
-        Flag, Field(description="Follow redirects, ten at most; credentials never leave the configured scheme, host and port.")
+        Flag, Field(description="Follow redirects, ten at most; credentials go to the configured scheme, host and port alone.")
     ] = True
-    basic_auth: Annotated[BasicAuth | None, Field(description="Basic authentication.")] = None
-    bearer_token: Annotated[BearerToken | None, Field(description="Bearer token.")] = None
+    basic_auth: Annotated[BasicAuth | None, Field(description="Credentials for basic authentication.")] = None
+    bearer_token: Annotated[BearerToken | None, Field(description="Token for bearer authentication.")] = None
 
     def declared(self) -> tuple[Metric, ...]:
         return (self.up, *DECLARED)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from exporter.drivers import postgres as driver
-from exporter.drivers.kept import Kept, Lease
+from exporter.drivers.kept import Lease
 from exporter.drivers.postgres import Answer, Budget, Endpoint, Login, Session
 from exporter.drivers.tls import Tls
 from exporter.errors import ProbeError
-from exporter.model import CHECK, Family, PoolUse, Reading, Reason
-from exporter.probes.base import Collector, Probe, Runtime
+from exporter.model import CHECK, Family, Reading, Reason
+from exporter.probes.base import Collector, Runtime
+from exporter.probes.pooled import PooledProbe
 from exporter.probes.postgres.groups import GROUPS
 from exporter.probes.postgres.queries import SPARE_ROWS, families, require_columns, require_fewer
 from exporter.probes.postgres.server import FACTS, Server, server_of
@@ -33,66 +34,48 @@ class Connection:
         told = self.session.is_standby
         return self.server.is_standby if told is None else told
 
+    @property
+    def alive(self) -> bool:
+        return self.session.alive
 
-class PostgresProbe(Probe[PostgresSettings]):
-    """One PostgreSQL server; mutable: it keeps connections, at most `pool` of them, made on demand."""
+    def abort(self) -> None:
+        self.session.abort()
+
+
+class PostgresProbe(PooledProbe[PostgresSettings, Connection]):
+    """One PostgreSQL server."""
 
     def __init__(self, name: str, settings: PostgresSettings, runtime: Runtime) -> None:
         super().__init__(name, settings, runtime)
         self._login = _login(settings)
         self._most_rows = settings.max_series + SPARE_ROWS
-        self._checking = self._kept(1)
-        self._collecting = self._kept(settings.pool.limit - 1)
         self._collectors = (
-            *(self._collector(group, partial(self._read_group, group)) for group in settings.collect),
-            *(self._collector(query, partial(self._read_query, query)) for query in settings.queries),
+            *(self._within_budget(group, partial(self._read_group, group)) for group in settings.collect),
+            *(self._within_budget(query, partial(self._read_query, query)) for query in settings.queries),
         )
 
     async def check(self) -> Reading:
         """`SELECT 1`, in one round trip once connected. Detail: version, role, database, tls, pool."""
         async with self._checking.lease(CHECK) as connection:
             await connection.session.ping()
-        pool = self.pool()
         return Reading(
             detail={
                 "version": connection.server.version_text,
                 "role": "standby" if connection.is_standby else "primary",
                 "database": connection.server.database,
                 "tls": connection.session.encrypted,
-                "pool": f"{pool.idle + pool.used} of {pool.limit} connections",
+                "pool": self.pool_in_words,
             }
         )
 
     def collectors(self) -> tuple[Collector, ...]:
         return self._collectors
 
-    def pool(self) -> PoolUse:
-        both = (self._checking, self._collecting)
-        return PoolUse(sum(kept.idle for kept in both), sum(kept.used for kept in both), sum(kept.limit for kept in both))
-
-    def drop(self, collector: str) -> None:
-        for kept in (self._checking, self._collecting):
-            kept.drop(collector)
-            if collector == CHECK:  # what the check could not reach, idle connections cannot reach either
-                kept.drop_idle()
-
-    async def aclose(self) -> None:
-        self._checking.close()
-        self._collecting.close()
-
     @staticmethod
     def translate(error: Exception) -> ProbeError | None:
         return driver.translate(error)
 
     # --- connections --------------------------------------------------------------------------------------------------
-
-    def _kept(self, limit: int) -> Kept[Connection]:
-        return Kept(
-            limit,
-            self._connect,
-            abort=lambda connection: connection.session.abort(),
-            alive=lambda connection: connection.session.alive,
-        )
 
     async def _connect(self, lease: Lease) -> Connection:
         session = await driver.connect(self._login, self.runtime.resolver, lease.hold)
@@ -103,13 +86,14 @@ class PostgresProbe(Probe[PostgresSettings]):
 
     # --- collectors ---------------------------------------------------------------------------------------------------
 
-    def _collector(self, name: str, run: Callable[[Budget], Awaitable[Reading]]) -> Collector:
-        schedule = self.settings.schedule_of(name)
+    def _within_budget(self, name: str, run: Callable[[Budget], Awaitable[Reading]]) -> Collector:
+        """A collector whose statements have the timeouts that its own deadline leaves them."""
+        timeout_seconds = self.settings.schedule_of(name).timeout_seconds
 
-        async def within_budget() -> Reading:
-            return await run(Budget.of(schedule.timeout_seconds))
+        async def read() -> Reading:
+            return await run(Budget.of(timeout_seconds))
 
-        return Collector(name, schedule.interval_seconds, schedule.timeout_seconds, within_budget)
+        return self._collector(name, read)
 
     async def _read_group(self, name: str, budget: Budget) -> Reading:
         """Reads view after view; what was read before one failed goes along with the error."""

@@ -1,18 +1,25 @@
 """What can be written under a probe of type postgres. Knows no driver."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
 from exporter.model import Kind, Metric
-from exporter.probes.address import SSLMODES, Server, parse_server
-from exporter.probes.base import PoolSettings, ProbeSettings, RetryPreset, Settings
-from exporter.probes.fields import Count, Duration, Name, SecretText, Text
+from exporter.probes.address import SSLMODES, URL_OR_HOST, Server, parse_server
+from exporter.probes.base import OwnSchedule, RetryPreset, Settings
+from exporter.probes.fields import Count, MetricName, Name, SecretText, Text
+from exporter.probes.pooled import PooledSettings, by_name
 from exporter.probes.postgres.groups import GROUPS
+from exporter.secret import HIDDEN
 
 SCHEMES = ("postgresql", "postgres")
+READ = frozenset({"host", "port", "sslmode", "ssl", "sslrootcert", "sslcert", "sslkey"})
+"""Parameters of the URL that are honoured."""
+OURS = frozenset({"application_name", "fallback_application_name", "connect_timeout", "client_encoding", "tcp_user_timeout"})
+"""Those that speak of what is our own affair, as do all that begin with `keepalives`: nobody has to be told."""
 DEFAULT_PORT = 5432
 
 UP = Metric("pg_up", Kind.GAUGE, "Whether the last check reached the server: 1, or 0 when it failed.")
@@ -20,70 +27,51 @@ UP = Metric("pg_up", Kind.GAUGE, "Whether the last check reached the server: 1, 
 Group = Literal["database", "activity", "locks", "replication", "settings"]
 
 
-def _by_name(value: object) -> object:
-    """A list of names means the same as a mapping of names to nothing."""
-    if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
-        value = dict.fromkeys(value)
-    if not isinstance(value, dict):
-        raise ValueError("not a list of collectors, nor a mapping of them")
-    unknown = [name for name in value if name not in GROUPS]
-    if unknown:
-        raise ValueError(f"no collector {unknown[0]}; there are {', '.join(GROUPS)}")
-    return {name: {} if own is None else own for name, own in value.items()}
-
-
-class OwnSchedule(Settings):
-    """When something is read beside the check."""
-
-    interval: Annotated[Duration | None, Field(description="Time between runs; default the probe's.")] = None
-    timeout: Annotated[Duration | None, Field(description="Deadline of a run; default the probe's, at most the interval.")] = None
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """What holds for a collector after defaults."""
-
-    interval_seconds: float
-    timeout_seconds: float
-
-
 class QueryMetric(Settings):
-    """One metric fed by a query's rows."""
+    """A metric fed by the rows of a query: one series for each row."""
 
-    type: Annotated[Literal["gauge", "counter"], Field(description="gauge or counter.")]
-    help: Annotated[Text, Field(min_length=1, description="What it counts, its unit, its source.")]
-    value: Annotated[Text, Field(description="Column that holds the value.")]
-    labels: Annotated[tuple[Text, ...], Field(description="Columns that become labels.")] = ()
+    type: Annotated[
+        Literal["gauge", "counter"], Field(description="What the number is; a counter only rises, and its name ends in _total.")
+    ]
+    help: Annotated[Text, Field(min_length=1, description="What it counts, its unit and its source, for HELP.")]
+    value: Annotated[Text, Field(description="Column with the value; NULL is no series.")]
+    labels: Annotated[tuple[Text, ...], Field(description="Columns that become labels, by their names.")] = ()
 
 
 class Query(OwnSchedule):
-    """A SELECT of the user's, run read-only on its own schedule."""
+    """A SELECT of yours, run in a read-only transaction of its own."""
 
-    sql: Annotated[Text, Field(min_length=1, description="One SELECT; runs in a read-only session.")]
-    metrics: Annotated[dict[str, QueryMetric], Field(min_length=1, description="Metrics by name.")]
+    sql: Annotated[Text, Field(min_length=1, description="One SELECT.")]
+    metrics: Annotated[dict[MetricName, QueryMetric], Field(min_length=1, description="The metrics that its rows feed, by name.")]
 
     def declared(self) -> tuple[Metric, ...]:
         return tuple(Metric(name, Kind(metric.type), metric.help, metric.labels) for name, metric in self.metrics.items())
 
 
-class PostgresSettings(ProbeSettings):
-    """A PostgreSQL server: a `url`, or its parts, which win over the URL's and are taken literally."""
+class PostgresSettings(PooledSettings):
+    """A PostgreSQL server. Needs a `url` or a `host`; keys beside the URL win over its parts, and are taken literally."""
 
+    model_config = URL_OR_HOST
     up: ClassVar[Metric] = UP
     default_retry: ClassVar[RetryPreset] = "fast"
 
     type: Literal["postgres"]
-    url: Annotated[SecretText | None, Field(description="postgresql://user:password@host:port/database?sslmode=…")] = None
-    host: Annotated[Text | None, Field(description="Host name or address.")] = None
+    url: Annotated[
+        SecretText | None,
+        Field(description="postgresql://user:password@host:port/database?sslmode=verify-full, or as SQLAlchemy writes it."),
+    ] = None
+    host: Annotated[
+        Text | None,
+        Field(description="Host name, address, or the folder of a Unix socket; default localhost where the url names none."),
+    ] = None
     port: Annotated[Count | None, Field(ge=1, le=65535, description="Port; default 5432.")] = None
-    username: Annotated[Text | None, Field(description="Login role.")] = None
+    username: Annotated[Text | None, Field(description="Role to log in as; default the system's user.")] = None
     password: Annotated[SecretText | None, Field(description="Its password, literally.")] = None
-    database: Annotated[Text | None, Field(description="Database; default the user's name.")] = None
-    pool: Annotated[PoolSettings, Field(description="Connections to the server.")] = PoolSettings()
+    database: Annotated[Text | None, Field(description="Database to connect to; default the name of the role.")] = None
     collect: Annotated[
         dict[Group, OwnSchedule],
-        BeforeValidator(_by_name, json_schema_input_type=list[Group] | dict[Group, OwnSchedule | None]),
-        Field(description="Built-in collectors: a list, or a mapping to a schedule of their own."),
+        BeforeValidator(by_name, json_schema_input_type=set[Group] | dict[Group, OwnSchedule | None]),
+        Field(description="Built-in collectors: a list, or a mapping in which each can have settings of its own."),
     ] = {
         "database": OwnSchedule(),
         "activity": OwnSchedule(),
@@ -91,20 +79,16 @@ class PostgresSettings(ProbeSettings):
         "replication": OwnSchedule(),
         "settings": OwnSchedule(),
     }
-    queries: Annotated[dict[Name, Query], Field(description="Queries of yours by name, each a collector.")] = {}
+    queries: Annotated[
+        dict[Name, Query], Field(description="Queries of yours by name, each a collector on a schedule of its own.")
+    ] = {}
 
     def declared(self) -> tuple[Metric, ...]:
         groups = tuple(metric for group in self.collect for metric in GROUPS[group].metrics)
         return (self.up, *groups, *(metric for query in self.queries.values() for metric in query.declared()))
 
-    def connections(self) -> int | None:
-        return self.pool.limit
-
-    def schedule_of(self, collector: str) -> Schedule:
-        """The schedule of a built-in collector or of a query; a default timeout is lowered to the interval."""
-        own = self.queries.get(collector) or {str(name): schedule for name, schedule in self.collect.items()}[collector]
-        interval = own.interval if own.interval is not None else self.interval
-        return Schedule(interval, own.timeout if own.timeout is not None else min(self.timeout_seconds, interval))
+    def own_schedules(self) -> Mapping[str, OwnSchedule]:
+        return dict((*self.collect.items(), *self.queries.items()))
 
     @property
     def server(self) -> Server:
@@ -127,6 +111,13 @@ class PostgresSettings(ProbeSettings):
         )
         self._check_sslmode(server)
         return server if server.host else replace(server, host="localhost")
+
+    def advice(self) -> Iterator[str]:
+        """A parameter such as `options` is not passed on: it could undo what makes our sessions read-only."""
+        for name in self.server.query.keys() - READ - OURS:
+            if not name.startswith("keepalives"):
+                shown = name if re.fullmatch(r"[a-z_]{1,40}", name) else HIDDEN
+                yield f"the url's parameter {shown} is not read here; what it asks for does not hold for the exporter"
 
     @property
     def sslmode(self) -> str:

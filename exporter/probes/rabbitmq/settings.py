@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from exporter.model import Kind, Metric
-from exporter.probes.address import Server, parse_server
+from exporter.probes.address import URL_OR_HOST, Server, parse_server
 from exporter.probes.base import ProbeSettings, RetryPreset
 from exporter.probes.fields import Count, SecretText, Text
 
@@ -39,20 +39,23 @@ def _queues(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class RabbitmqSettings(ProbeSettings):
-    """One virtual host of a RabbitMQ broker: a `url`, or its parts, which win over the URL's and are taken literally."""
+    """One virtual host of a RabbitMQ broker. Needs a `url` or a `host`; keys beside the URL win over its parts, taken literally."""
 
+    model_config = URL_OR_HOST
     up: ClassVar[Metric] = UP
     default_retry: ClassVar[RetryPreset] = "steady"
 
     type: Literal["rabbitmq"]
-    url: Annotated[SecretText | None, Field(description="amqp://user:password@host:port/vhost, or amqps://.")] = None
-    host: Annotated[Text | None, Field(description="Host name or address.")] = None
-    port: Annotated[Count | None, Field(ge=1, le=65535, description="Port; default 5672, with TLS 5671.")] = None
+    url: Annotated[SecretText | None, Field(description="amqp://user:password@host:port/vhost, or amqps:// for TLS.")] = None
+    host: Annotated[Text | None, Field(description="Host name or address; default localhost where the url names none.")] = None
+    port: Annotated[Count | None, Field(ge=1, le=65535, description="Port; default 5672, or 5671 with TLS.")] = None
     username: Annotated[Text | None, Field(description="User; default guest.")] = None
     password: Annotated[SecretText | None, Field(description="Its password, literally; default guest.")] = None
     vhost: Annotated[Text | None, Field(min_length=1, description="Virtual host, literally; default /.")] = None
     queues: Annotated[
-        tuple[Text, ...], AfterValidator(_queues), Field(description="Queues to look at; one that is missing degrades.")
+        tuple[Text, ...],
+        AfterValidator(_queues),
+        Field(description="Queues to look at; while one of them is missing the probe is degraded."),
     ] = ()
 
     def declared(self) -> tuple[Metric, ...]:

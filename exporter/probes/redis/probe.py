@@ -7,26 +7,25 @@ import time
 from collections.abc import Awaitable, Callable
 
 from exporter.drivers import redis as driver
-from exporter.drivers.kept import Kept, Lease
+from exporter.drivers.kept import Lease
 from exporter.drivers.redis import Answer, Endpoint, Greeting, Login, Session, greeting_of
 from exporter.drivers.tls import Tls
 from exporter.errors import ProbeError
-from exporter.model import CHECK, Capability, PoolUse, Reading, Reason
-from exporter.probes.base import Collector, Probe, Runtime
+from exporter.model import CHECK, Capability, Reading, Reason
+from exporter.probes.base import Collector, Runtime
+from exporter.probes.pooled import PooledProbe
 from exporter.probes.redis.info import SECTIONS, Info
 from exporter.probes.redis.settings import DEFAULT_PORT, Group, RedisSettings
 
 FEATURE = "info"
 
 
-class RedisProbe(Probe[RedisSettings]):
-    """One Redis or Valkey server; mutable: it keeps connections, at most `pool` of them, made on demand."""
+class RedisProbe(PooledProbe[RedisSettings, Session]):
+    """One Redis or Valkey server."""
 
     def __init__(self, name: str, settings: RedisSettings, runtime: Runtime) -> None:
         super().__init__(name, settings, runtime)
         self._login = _login(settings)
-        self._checking = self._kept(1)
-        self._collecting = self._kept(settings.pool.limit - 1)
         self._told: Greeting | None = None  # what INFO said last, for servers that do not greet
         runs: dict[Group, Callable[[], Awaitable[Reading]]] = {"info": self._read_info}
         self._collectors = tuple(self._collector(name, runs[name]) for name in settings.collect)
@@ -35,33 +34,18 @@ class RedisProbe(Probe[RedisSettings]):
         """PING, in one round trip once connected. Detail: version, role, mode, protocol, tls, pool."""
         async with self._checking.lease(CHECK) as session:
             greeting = await _ping(session) or self._told
-        pool = self.pool()
         facts = {"version": greeting.version, "role": greeting.role, "mode": greeting.mode} if greeting is not None else {}
         return Reading(
             detail={
                 **facts,
                 "protocol": f"RESP{session.protocol}",
                 "tls": session.encrypted,
-                "pool": f"{pool.idle + pool.used} of {pool.limit} connections",
+                "pool": self.pool_in_words,
             }
         )
 
     def collectors(self) -> tuple[Collector, ...]:
         return self._collectors
-
-    def pool(self) -> PoolUse:
-        both = (self._checking, self._collecting)
-        return PoolUse(sum(kept.idle for kept in both), sum(kept.used for kept in both), sum(kept.limit for kept in both))
-
-    def drop(self, collector: str) -> None:
-        for kept in (self._checking, self._collecting):
-            kept.drop(collector)
-            if collector == CHECK:  # what the check could not reach, idle connections cannot reach either
-                kept.drop_idle()
-
-    async def aclose(self) -> None:
-        self._checking.close()
-        self._collecting.close()
 
     @staticmethod
     def translate(error: Exception) -> ProbeError | None:
@@ -69,17 +53,10 @@ class RedisProbe(Probe[RedisSettings]):
 
     # --- connections --------------------------------------------------------------------------------------------------
 
-    def _kept(self, limit: int) -> Kept[Session]:
-        return Kept(limit, self._connect, abort=lambda session: session.abort(), alive=lambda session: session.alive)
-
     async def _connect(self, lease: Lease) -> Session:
         return await driver.connect(self._login, self.runtime.resolver, lease.hold)
 
     # --- collectors ---------------------------------------------------------------------------------------------------
-
-    def _collector(self, name: Group, run: Callable[[], Awaitable[Reading]]) -> Collector:
-        schedule = self.settings.schedule_of(name)
-        return Collector(name, schedule.interval_seconds, schedule.timeout_seconds, run)
 
     async def _read_info(self) -> Reading:
         async with self._collecting.lease(FEATURE) as session:

@@ -1,15 +1,16 @@
 """What can be written under a probe of type redis. Knows no driver."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
 from exporter.model import Kind, Metric
-from exporter.probes.address import Server, parse_server
-from exporter.probes.base import PoolSettings, ProbeSettings, RetryPreset, Settings
-from exporter.probes.fields import Count, Duration, SecretText, Text
+from exporter.probes.address import URL_OR_HOST, Server, parse_server
+from exporter.probes.base import OwnSchedule, RetryPreset
+from exporter.probes.fields import Count, SecretText, Text
+from exporter.probes.pooled import PooledSettings, by_name
 from exporter.probes.redis import info
 
 SCHEMES = ("redis", "rediss", "unix")
@@ -24,67 +25,39 @@ GROUPS = {"info": info.METRICS}
 _NO_VERIFICATION = ("none", "cert_none")  # redis-py's word, and Celery's, in `?ssl_cert_reqs=`
 
 
-def _by_name(value: object) -> object:
-    """A list of names means the same as a mapping of names to nothing."""
-    if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
-        value = dict.fromkeys(value)
-    if not isinstance(value, dict):
-        raise ValueError("not a list of collectors, nor a mapping of them")
-    unknown = [name for name in value if name not in GROUPS]
-    if unknown:
-        raise ValueError(f"no collector {unknown[0]}; there are {', '.join(GROUPS)}")
-    return {name: {} if own is None else own for name, own in value.items()}
+class RedisSettings(PooledSettings):
+    """A Redis or Valkey server. Needs a `url` or a `host`; keys beside the URL win over its parts, and are taken literally."""
 
-
-class OwnSchedule(Settings):
-    """When something is read beside the check."""
-
-    interval: Annotated[Duration | None, Field(description="Time between runs; default the probe's.")] = None
-    timeout: Annotated[Duration | None, Field(description="Deadline of a run; default the probe's, at most the interval.")] = None
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """What holds for a collector after defaults."""
-
-    interval_seconds: float
-    timeout_seconds: float
-
-
-class RedisSettings(ProbeSettings):
-    """A Redis or Valkey server: a `url`, or its parts, which win over the URL's and are taken literally."""
-
+    model_config = URL_OR_HOST
     up: ClassVar[Metric] = UP
     default_retry: ClassVar[RetryPreset] = "quick"
 
     type: Literal["redis"]
     url: Annotated[
         SecretText | None,
-        Field(description="redis://user:password@host:port/db, rediss:// for TLS, unix:///path?db=0; ?protocol=2 for RESP2."),
+        Field(
+            description="redis://user:password@host:port/db, rediss:// for TLS, or unix:///path?db=0; with ?protocol=2 by RESP2."
+        ),
     ] = None
-    host: Annotated[Text | None, Field(description="Host name, address, or the path of a Unix socket.")] = None
+    host: Annotated[
+        Text | None,
+        Field(description="Host name, address, or the path of a Unix socket; default localhost where the url names none."),
+    ] = None
     port: Annotated[Count | None, Field(ge=1, le=65535, description="Port; default 6379.")] = None
-    username: Annotated[Text | None, Field(description="ACL user; default Redis' own, which is called default.")] = None
+    username: Annotated[Text | None, Field(description="ACL user; default the one that Redis calls default.")] = None
     password: Annotated[SecretText | None, Field(description="Its password, literally.")] = None
     db: Annotated[Count | None, Field(ge=0, le=LAST_DB, description="Number of the database; default 0.")] = None
-    pool: Annotated[PoolSettings, Field(description="Connections to the server.")] = PoolSettings()
     collect: Annotated[
         dict[Group, OwnSchedule],
-        BeforeValidator(_by_name, json_schema_input_type=list[Group] | dict[Group, OwnSchedule | None]),
-        Field(description="Built-in collectors: a list, or a mapping to a schedule of their own."),
+        BeforeValidator(by_name, json_schema_input_type=set[Group] | dict[Group, OwnSchedule | None]),
+        Field(description="Built-in collectors: a list, or a mapping in which each can have settings of its own."),
     ] = {"info": OwnSchedule()}
 
     def declared(self) -> tuple[Metric, ...]:
         return (self.up, *(metric for group in self.collect for metric in GROUPS[group]))
 
-    def connections(self) -> int | None:
-        return self.pool.limit
-
-    def schedule_of(self, collector: Group) -> Schedule:
-        """The schedule of a collector; a default timeout is lowered to the interval."""
-        own = self.collect[collector]
-        interval = own.interval if own.interval is not None else self.interval
-        return Schedule(interval, own.timeout if own.timeout is not None else min(self.timeout_seconds, interval))
+    def own_schedules(self) -> Mapping[str, OwnSchedule]:
+        return dict(self.collect.items())
 
     @property
     def server(self) -> Server:
