@@ -260,6 +260,7 @@ def held() -> dict[str, int]:
     return {"fds": open_fds().total(), "tasks": len(asyncio.all_tasks()), "threads": threading.active_count()}
 
 
+@pytest.mark.timeout(180)
 async def test_five_hundred_reloads_under_load_leave_nothing_and_cost_nothing(tmp_path: Path, database: str) -> None:
     """Good and bad files in turn, one probe hanging: every scrape is answered, the unchanged probe counts on, nothing is left."""
 
