@@ -18,6 +18,7 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where PyYAML w
 
 DEEPEST = 50
 """Levels of nesting that are read."""
+_TOO_DEEP = f"nested more than {DEEPEST} levels deep"
 MOST_VALUES = 200_000
 """Values of one document, those behind aliases counted each time; long texts count once more for every 100 characters."""
 
@@ -201,7 +202,7 @@ class _Composer:
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event, path, depth)
         if depth > DEEPEST:
-            raise _Stop(self._place(event), f"nested more than {DEEPEST} levels deep")
+            raise _Stop(self._place(event), _TOO_DEEP)
         if isinstance(event, yaml.ScalarEvent):
             built = self._scalar(event, path)
         elif isinstance(event, yaml.SequenceStartEvent):
@@ -225,7 +226,7 @@ class _Composer:
             message = "`*` begins an alias, and no anchor of that name ends before it; a value that begins with `*` needs quotes"
             return _Built(self._broken(event, path, message), 1, 1)
         if depth + built.height > DEEPEST:
-            raise _Stop(self._place(event), f"nested more than {DEEPEST} levels deep")
+            raise _Stop(self._place(event), _TOO_DEEP)
         self._count(built.size, event)
         return built
 
@@ -315,6 +316,7 @@ _QUOTE_IT = 'quote it: `${…}` inside `{}` or `[]`, or beside a colon, is writt
 
 _SENTENCES: tuple[tuple[str, str], ...] = (
     # what libyaml says, what PyYAML's own parser says; our sentence
+    (r"maximum nesting depth", _TOO_DEEP),  # libyaml 0.2.6 counts too, and reads ahead of us
     (r"unexpected end of stream|while scanning a quoted", "a quote is opened here and never closed"),
     (r"expected ',' or '\}'", "expected `,` or `}`: a `{` is not closed, or a value needs quotes"),
     (r"expected ',' or '\]'", "expected `,` or `]`: a `[` is not closed, or a value needs quotes"),

@@ -139,7 +139,8 @@ def test_it_leaves_no_folder_when_its_time_is_up(tmp_path: Path) -> None:
 def test_it_leaves_no_folder_and_no_process_when_it_is_ended(tmp_path: Path, number: signal.Signals) -> None:
     """At once, and not when the step it is at has ended."""
     environment = _stand_in(tmp_path, 'echo $$ >"$TMPDIR/../pid"; exec sleep 50')
-    with subprocess.Popen([SCRIPT], env=environment) as process:
+    # what runs the tests may have set them to be ignored (nohup does), and bash takes that over
+    with subprocess.Popen([str(shutil.which("env")), "--default-signal=HUP,TERM", str(SCRIPT)], env=environment) as process:
         pid = int(eventually_now(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), 10))
         process.send_signal(number)
         assert process.wait(10) == 130
