@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from io import StringIO
 from urllib.parse import quote, quote_plus
 
@@ -34,6 +35,7 @@ def test_a_secret_shows_in_no_format() -> None:
         "Authorization: Bearer tr0ub4dor.unknown",
         "DB_PASSWORD=tr0ub4dor",
         '{"password": "tr0ub4dor"}',
+        '{"password": "unclosed tr0ub4dor',
         "access_token=tr0ub4dor",
         "https://api.example/cb?tr0ub4dor",
         "in another case: TR0UB4DOR%263",
@@ -65,6 +67,29 @@ def test_a_log_line_that_cannot_be_formatted_prints_no_argument(capsys: pytest.C
         root.handlers[:], level, logging.raiseExceptions = before
         root.setLevel(level)
     assert CANARY not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "unit", ["y", "password", "password=", "token ", "://", "a://", "a?", "a?b=", "token='", "'", "\"'", "-", "x@", "Bearer "]
+)
+def test_cleaning_takes_no_time_whatever_a_server_sends(unit: str) -> None:
+    """PostgreSQL may send a message of 16 MB, and cleaning it holds the loop: nobody's text may cost a restart."""
+    text = unit * (4_000_000 // len(unit))
+    redactor = Redactor([Secret(CANARY)])
+    began = time.perf_counter()
+    assert len(redactor.clean(text)) <= 4100
+    assert len(without_literals(text)) <= 4100
+    assert time.perf_counter() - began < 1.0
+
+
+@pytest.mark.parametrize("form", ["{}", "postgresql://bob:{}@db/x", "password='a b {}", "https://h/x?key={}", "Bearer {}"])
+def test_no_piece_of_a_secret_is_left_where_a_long_text_is_cut(form: str) -> None:
+    """Half a password is not recognised, and half of one is too much."""
+    redactor = Redactor([Secret(f"{CANARY} and more of it")])
+    for start in range(4000, 4200):
+        text = "x" * start + " " + form.format(f"{CANARY} and more of it") + " " + "x" * 5000
+        assert CANARY[:5] not in redactor.clean(text)
+        assert CANARY[:5] not in without_literals(f"{'x' * start} ('{CANARY}') {'x' * 5000}")
 
 
 def test_ordinary_text_is_left_alone() -> None:
