@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 from exporter.circuit import Verdict
 from exporter.errors import MESSAGE_LENGTH, ProbeError
+from exporter.log import about
 from exporter.model import CHECK, CircuitStatus, Outcome, Reason, Run, Status
 from exporter.probes.base import Collector
+from exporter.schedule.changes import tell_change
 from exporter.schedule.jobs import AnyProbe, check_job, collector_job
 from exporter.schedule.loop import verdict
 from exporter.schedule.run import Runner, Tools
@@ -53,7 +55,7 @@ class Schedule:
 
     def refuse(self, name: str, error: ProbeError) -> None:
         """A probe that could not be made: one failed check that stands until it is configured anew."""
-        log.error("%s: %s", name, error.message)
+        log.error("%s", error.message, extra=about(name, reason=error.reason))
         run, record = self.refused_run(error), self._state.of(name)
         for _ in range(record.watched.failure_threshold):
             record.take(run, 0.0)
@@ -109,7 +111,7 @@ class Schedule:
         before, scheduled.confirmed = scheduled.confirmed, record.status
         began_to_fail, scheduled.failing = record.failing and not scheduled.failing, record.failing
         if record.status is not before:
-            log.log(logging.INFO if record.status is Status.HEALTHY else logging.WARNING, "%s: %s", name, record.sentence)
+            tell_change(record, run)
         if before is Status.UNHEALTHY and record.status is not Status.UNHEALTHY:
             self._try_children(name)
         if began_to_fail:
