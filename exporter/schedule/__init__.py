@@ -95,13 +95,15 @@ class Schedule:
     async def aclose(self) -> None:
         await self.remove(*self._scheduled)
 
-    async def beat(self) -> None:
-        """The heartbeat, once a second, for ever: how late it wakes up is the loop's lag."""
+    async def beat(self, *told: Callable[[], None]) -> None:
+        """The heartbeat, once a second, for ever: how late it wakes up is the loop's lag. Each of `told` is called with it."""
         loop = asyncio.get_running_loop()
         while True:
             planned = loop.time() + BEAT_SECONDS
             await asyncio.sleep(BEAT_SECONDS)
-            self._state.beat(loop.time(), max(0.0, loop.time() - planned))
+            self._state.beat(loop.time(), max(0.0, loop.time() - planned), self._tools.wall())
+            for tell in told:
+                tell()
 
     def _checked(self, scheduled: Scheduled, run: Run) -> None:
         """A change is told; a parent is looked at when a child begins to fail, and its children once it has recovered."""
