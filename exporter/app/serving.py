@@ -11,7 +11,9 @@ from exporter.app.reload import Origin, Reloader
 from exporter.app.watch import watching
 from exporter.config import Configuration
 from exporter.log import tell_held_back
+from exporter.schedule import Schedule
 from exporter.secret import Redactor
+from exporter.watchdog import Watchdog, last_resort
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +38,7 @@ async def serve(configuration: Configuration, origin: Origin, redactor: Redactor
         log.info("%s", configuration.notice)
     for warning in configuration.warnings:
         log.warning("%s", warning)
-    beat = asyncio.create_task(exporter.schedule.beat(), name="heartbeat")
+    beat = asyncio.create_task(_beat(exporter.schedule), name="heartbeat")
     starting = asyncio.create_task(_start(exporter, reloader), name="start")
     with watching(origin.path, reloader.noticed):
         await _until(ended, starting)
@@ -58,6 +60,12 @@ def _outline(configuration: Configuration) -> str:
     disabled = sum(not probe.enabled for probe in settings)
     probes = f"{len(settings)} probe{'' if len(settings) == 1 else 's'} from {configuration.source}"
     return f"{probes}, {disabled} of them disabled" if disabled else probes
+
+
+async def _beat(schedule: Schedule) -> None:
+    """The heartbeat; a watchdog listens for it, and lines that were held back are due with it."""
+    with Watchdog(last_resort=last_resort()) as watchdog:
+        await schedule.beat(watchdog.fed, tell_held_back)
 
 
 async def _start(exporter: Exporter, reloader: Reloader) -> None:
