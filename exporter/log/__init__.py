@@ -42,16 +42,22 @@ class Sparing(logging.StreamHandler[TextIO]):
 def configure(form: Format, level: str, redactor: Redactor, stream: TextIO | None = None) -> None:
     """Sends everything at `level` and above to `stream`, stderr where none is given, nowhere where that is closed.
 
-    `auto` is text on a terminal, else JSON.
+    `auto` is text on a terminal, else JSON. May be called again at any time.
     """
     target = stream or sys.stderr
     text = form == "text" or (form == "auto" and target is not None and target.isatty())
-    handler: logging.Handler = logging.NullHandler() if target is None else Sparing(target)
+    handler: logging.Handler = logging.NullHandler() if target is None else _handler(target)
     handler.setFormatter(TextFormat(redactor) if text else JsonFormat(redactor))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     logging.raiseExceptions = False  # else a line that cannot be written is printed with its raw arguments
+
+
+def _handler(stream: TextIO) -> Sparing:
+    """The one that is there, after a reload: it knows what it has held back."""
+    there = (handler for handler in logging.getLogger().handlers if isinstance(handler, Sparing) and handler.stream is stream)
+    return next(there, None) or Sparing(stream)
 
 
 def tell_held_back(*, at_the_end: bool = False) -> None:

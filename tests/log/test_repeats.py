@@ -5,7 +5,7 @@ import logging
 import tracemalloc
 from io import StringIO
 
-from exporter.log import Sparing, about
+from exporter.log import Sparing, about, configure
 from exporter.log.lines import JsonFormat
 from exporter.log.repeats import MOST_ALIKE, MOST_KEYS, WINDOW_SECONDS, Repeats
 from exporter.secret import Redactor
@@ -116,6 +116,20 @@ def test_a_record_held_back_keeps_no_frame_alive() -> None:
     assert summary.exc_info is None
     assert "failed: ValueError at test_repeats.py:" in summary.getMessage()
     assert "secret text" not in summary.getMessage()
+
+
+def test_a_reload_does_not_let_go_of_what_is_held_back() -> None:
+    """A file that is written again and again, each time with the same mistake, is no way around it."""
+    root, stream = logging.getLogger(), StringIO()
+    before = root.handlers[:], root.level, logging.raiseExceptions
+    try:
+        for _ in range(100):
+            configure("text", "info", Redactor(), stream)
+            logging.getLogger("exporter.app.reload").error("configuration not reloaded: %s", "config.yaml:1:1")
+    finally:
+        root.handlers[:], level, logging.raiseExceptions = before
+        root.setLevel(level)
+    assert len(stream.getvalue().splitlines()) == MOST_ALIKE
 
 
 def test_a_handler_says_at_the_end_what_it_holds() -> None:
