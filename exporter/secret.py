@@ -50,6 +50,8 @@ _KEY = r"(?>[\w-]*?(?:password|passwd|pwd|secret|token|authorization|credential|
 _VALUE = r"\"[^\"]*(?:\"|\Z)|'[^']*(?:'|\Z)|(?:bearer|basic)\s+\S+|\S+"
 _ASSIGNED = re.compile(rf"(?i)(?<![\w-])({_KEY}[\"']?\s*+[=:]\s*+)({_VALUE})")
 _SHORTEST = 4  # a shorter known secret would blank out ordinary words
+_SHORTEST_PIECE = 8
+_MANGLED = re.compile(r"[^ -~]|['\"\\]")  # what servers escape or replace in many ways, and where literals are taken out
 _MOST = 4096  # characters that are looked at; no message that leaves this process is as long
 
 
@@ -90,6 +92,12 @@ def _forms(value: str) -> Iterable[str]:
     """What a secret looks like where a driver or a server has quoted it: each of its lines, percent-encoded, in JSON, in Python."""
     for part in (value, *value.splitlines()):
         yield from (part, quote(part, safe=""), quote(part), quote_plus(part), json.dumps(part)[1:-1], repr(part)[1:-1])
+        yield from filter(_tells_much, _MANGLED.split(part))
+
+
+def _tells_much(piece: str) -> bool:
+    """Whether a piece of a secret is one itself; without a digit it may be an ordinary word, which messages need."""
+    return len(piece) >= _SHORTEST_PIECE and any(character.isdigit() for character in piece)
 
 
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")

@@ -56,6 +56,21 @@ def test_a_secret_is_known_in_whatever_form_it_is_quoted() -> None:
         assert "second-line" not in redactor.clean(text)
 
 
+@pytest.mark.parametrize(
+    "said", ["WRONGPASS tr0ub4dor-left?'\"r1ght-tr0ub4dor", "password of '…\"r1ght-tr0ub4dor", "tr0ub4dor-left\\xc3\\xa9"]
+)
+def test_what_is_left_of_a_mangled_secret_is_known_too(said: str) -> None:
+    """Redis escapes bytes its own way, others write `?` for what is not ASCII, and a quote within may end a literal too early."""
+    cleaned = Redactor([Secret("tr0ub4dor-left\u00e9'\"r1ght-tr0ub4dor")]).clean(said)
+    assert "tr0ub4dor" not in cleaned
+
+
+def test_ordinary_words_within_a_secret_stay_readable() -> None:
+    """A request body is a secret, and may hold words that every other message needs."""
+    redactor = Redactor([Secret('{"connection": "refused", "timeout": 30}')])
+    assert redactor.clean("connection refused after the timeout") == "connection refused after the timeout"
+
+
 def test_a_log_line_that_cannot_be_formatted_prints_no_argument(capsys: pytest.CaptureFixture[str]) -> None:
     """The standard library prints the arguments of such a line to the terminal."""
     root = logging.getLogger()
