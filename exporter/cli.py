@@ -173,6 +173,7 @@ def _read(read: Callable[[], Configuration]) -> Configuration:
 def _configure_log(configuration: Configuration, options: Mapping[str, Any], redactor: Redactor) -> None:
     form = options["log_format"] or configuration.log.format
     log.configure(form, options["log_level"] or configuration.log.level, redactor)
+    log.catch_strays()
 
 
 def _named(configuration: Configuration, name: str) -> str:

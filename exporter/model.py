@@ -339,13 +339,15 @@ class Reload:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything readers see, at one moment. `beat` is the scheduler's last heartbeat (monotonic seconds), `lags` the loop's
-    last lag samples in seconds, newest last. `generation` rises whenever a verdict may have changed."""
+    """Everything readers see, at one moment. `beat` is the scheduler's last heartbeat (monotonic seconds; before the first one
+    the start), `beat_at` the same in Unix seconds, `lags` the loop's last lag samples in seconds, one a second, newest last.
+    `generation` rises whenever a verdict may have changed."""
 
     generation: int
     started: float
     probes: tuple[ProbeStatus, ...]
     beat: float
+    beat_at: float | None = None
     lags: tuple[float, ...] = ()
     tallies: tuple[ProbeTally, ...] = ()
     reload: Reload = Reload(successful=True, at=0.0)

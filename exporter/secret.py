@@ -45,19 +45,25 @@ _USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")
 # the query and fragment of a URL, and a query that stands alone
 _URL_QUERY = re.compile(r"(://[^\s?#'\"<>]*)[?#][^\s'\"<>]*")
 _QUERY = re.compile(r"(?<=[^\s?])\?[^\s'\"<>]*=[^\s'\"<>]*")
-_KEY = r"[\w-]*(?:password|passwd|pwd|secret|token|authorization|credential|api[-_]?key)[\w-]*"
-_ASSIGNED = re.compile(rf"(?i)({_KEY}[\"']?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|(?:bearer|basic)\s+\S+|\S+)")
+# atomic: a word is tried once, from its beginning. A long one that a server sends would else hold the loop for minutes
+_KEY = r"(?>[\w-]*?(?:password|passwd|pwd|secret|token|authorization|credential|api[-_]?key)[\w-]*+)"
+_VALUE = r"\"[^\"]*(?:\"|\Z)|'[^']*(?:'|\Z)|(?:bearer|basic)\s+\S+|\S+"
+_ASSIGNED = re.compile(rf"(?i)(?<![\w-])({_KEY}[\"']?\s*+[=:]\s*+)({_VALUE})")
 _SHORTEST = 4  # a shorter known secret would blank out ordinary words
+_SHORTEST_PIECE = 8
+_MANGLED = re.compile(r"[^ -~]|['\"\\]")  # what servers escape or replace in many ways, and where literals are taken out
+_MOST = 4096  # characters that are looked at; no message that leaves this process is as long
 
 
 class Redactor:
     """Blanks known secrets, URL userinfo, query strings and `password=…` in text. Mutable: it learns, and forgets nothing."""
 
-    __slots__ = ("_forms", "_known")
+    __slots__ = ("_forms", "_known", "_longest")
 
     def __init__(self, secrets: Iterable[Secret] = ()) -> None:
         self._forms: set[str] = set()
         self._known: re.Pattern[str] | None = None
+        self._longest = 0
         self.learn(secrets)
 
     def learn(self, secrets: Iterable[Secret]) -> None:
@@ -65,12 +71,17 @@ class Redactor:
         new = {form for secret in secrets for form in _forms(secret.reveal()) if len(form) >= _SHORTEST} - self._forms
         if new:
             self._forms |= new
-            self._known = re.compile("|".join(map(re.escape, sorted(self._forms, key=len, reverse=True))), re.IGNORECASE)
+            longest_first = sorted(self._forms, key=len, reverse=True)
+            self._longest = len(longest_first[0])
+            self._known = re.compile("|".join(map(re.escape, longest_first)), re.IGNORECASE)
 
     def clean(self, text: str) -> str:
-        """The text with everything secret replaced by `…`."""
+        """The text with everything secret replaced by `…`; of one that is longer than any message its beginning."""
+        whole = len(text) <= _MOST
         if self._known is not None:
-            text = self._known.sub(HIDDEN, text)
+            text = self._known.sub(HIDDEN, text if whole else text[: _MOST + self._longest])
+        if not whole:  # what the cut may have split goes: a known secret, a word of any other
+            text = f"{text[: min(_MOST, len(text) - self._longest)].rpartition(' ')[0]} {HIDDEN}"
         text = _USERINFO.sub(f"{HIDDEN}@", text)
         text = _URL_QUERY.sub(rf"\1?{HIDDEN}", text)
         text = _QUERY.sub(f"?{HIDDEN}", text)
@@ -81,14 +92,26 @@ def _forms(value: str) -> Iterable[str]:
     """What a secret looks like where a driver or a server has quoted it: each of its lines, percent-encoded, in JSON, in Python."""
     for part in (value, *value.splitlines()):
         yield from (part, quote(part, safe=""), quote(part), quote_plus(part), json.dumps(part)[1:-1], repr(part)[1:-1])
+        yield from filter(_tells_much, _MANGLED.split(part))
+
+
+def _tells_much(piece: str) -> bool:
+    """Whether a piece of a secret is one itself; without a digit it may be an ordinary word, which messages need."""
+    return len(piece) >= _SHORTEST_PIECE and any(character.isdigit() for character in piece)
 
 
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
+_UNCLOSED = re.compile(r"['\"].*", re.DOTALL)
 
 
 def without_literals(text: str) -> str:
-    """A server's message with quoted literals replaced by `…`: they can hold a row (`Key (email)=('a@b')`)."""
-    return _QUOTED.sub(HIDDEN, text)
+    """A server's message with quoted literals replaced by `…`: they can hold a row (`Key (email)=('a@b')`).
+
+    Of one that is longer than any message the beginning.
+    """
+    if len(text) <= _MOST:
+        return _QUOTED.sub(HIDDEN, text)
+    return _UNCLOSED.sub(HIDDEN, _QUOTED.sub(HIDDEN, text[:_MOST]))
 
 
 def one_line(text: str, length: int) -> str:

@@ -22,16 +22,22 @@ class Running:
     """`exporter run` on a free loopback port with a configuration written to `folder`; ended at the end of the block.
 
     `program` is an installed one to start instead of this checkout. It reads no environment but PATH and what is passed in.
+    Its log is text, or JSON.
     """
 
     def __init__(
-        self, folder: Path, configuration: str | None, environment: Mapping[str, str] | None = None, program: Sequence[str] = ()
+        self,
+        folder: Path,
+        configuration: str | None,
+        environment: Mapping[str, str] | None = None,
+        program: Sequence[str] = (),
+        log_format: str = "text",
     ) -> None:
         self.folder = folder
         self.log = folder / "log.txt"
         self.out = folder / "out.txt"
         self.url = ""
-        arguments = [*(program or (sys.executable, "-m", "exporter")), "run", "--listen", "127.0.0.1:0", "--log-format", "text"]
+        arguments = [*(program or (sys.executable, "-m", "exporter")), "run", "--listen", "127.0.0.1:0", "--log-format", log_format]
         if configuration is not None:
             path = folder / "config.yaml"
             path.write_text(configuration)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from io import StringIO
 from urllib.parse import quote, quote_plus
 
@@ -34,6 +35,7 @@ def test_a_secret_shows_in_no_format() -> None:
         "Authorization: Bearer tr0ub4dor.unknown",
         "DB_PASSWORD=tr0ub4dor",
         '{"password": "tr0ub4dor"}',
+        '{"password": "unclosed tr0ub4dor',
         "access_token=tr0ub4dor",
         "https://api.example/cb?tr0ub4dor",
         "in another case: TR0UB4DOR%263",
@@ -54,6 +56,21 @@ def test_a_secret_is_known_in_whatever_form_it_is_quoted() -> None:
         assert "second-line" not in redactor.clean(text)
 
 
+@pytest.mark.parametrize(
+    "said", ["WRONGPASS tr0ub4dor-left?'\"r1ght-tr0ub4dor", "password of '…\"r1ght-tr0ub4dor", "tr0ub4dor-left\\xc3\\xa9"]
+)
+def test_what_is_left_of_a_mangled_secret_is_known_too(said: str) -> None:
+    """Redis escapes bytes its own way, others write `?` for what is not ASCII, and a quote within may end a literal too early."""
+    cleaned = Redactor([Secret("tr0ub4dor-left\u00e9'\"r1ght-tr0ub4dor")]).clean(said)
+    assert "tr0ub4dor" not in cleaned
+
+
+def test_ordinary_words_within_a_secret_stay_readable() -> None:
+    """A request body is a secret, and may hold words that every other message needs."""
+    redactor = Redactor([Secret('{"connection": "refused", "timeout": 30}')])
+    assert redactor.clean("connection refused after the timeout") == "connection refused after the timeout"
+
+
 def test_a_log_line_that_cannot_be_formatted_prints_no_argument(capsys: pytest.CaptureFixture[str]) -> None:
     """The standard library prints the arguments of such a line to the terminal."""
     root = logging.getLogger()
@@ -65,6 +82,29 @@ def test_a_log_line_that_cannot_be_formatted_prints_no_argument(capsys: pytest.C
         root.handlers[:], level, logging.raiseExceptions = before
         root.setLevel(level)
     assert CANARY not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "unit", ["y", "password", "password=", "token ", "://", "a://", "a?", "a?b=", "token='", "'", "\"'", "-", "x@", "Bearer "]
+)
+def test_cleaning_takes_no_time_whatever_a_server_sends(unit: str) -> None:
+    """PostgreSQL may send a message of 16 MB, and cleaning it holds the loop: nobody's text may cost a restart."""
+    text = unit * (4_000_000 // len(unit))
+    redactor = Redactor([Secret(CANARY)])
+    began = time.perf_counter()
+    assert len(redactor.clean(text)) <= 4100
+    assert len(without_literals(text)) <= 4100
+    assert time.perf_counter() - began < 1.0
+
+
+@pytest.mark.parametrize("form", ["{}", "postgresql://bob:{}@db/x", "password='a b {}", "https://h/x?key={}", "Bearer {}"])
+def test_no_piece_of_a_secret_is_left_where_a_long_text_is_cut(form: str) -> None:
+    """Half a password is not recognised, and half of one is too much."""
+    redactor = Redactor([Secret(f"{CANARY} and more of it")])
+    for start in range(4000, 4200):
+        text = "x" * start + " " + form.format(f"{CANARY} and more of it") + " " + "x" * 5000
+        assert CANARY[:5] not in redactor.clean(text)
+        assert CANARY[:5] not in without_literals(f"{'x' * start} ('{CANARY}') {'x' * 5000}")
 
 
 def test_ordinary_text_is_left_alone() -> None:

@@ -16,6 +16,7 @@ from exporter.app.exporter import Exporter
 from exporter.config import Configuration
 from exporter.drivers.thread import in_thread
 from exporter.errors import ConfigError
+from exporter.log import about
 from exporter.web import Refused
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ class Reloader:
         """A file that cannot be used says nothing here: whoever changed it is told by the watch on it."""
         found = await self._found()
         if isinstance(found, Configuration) and probe in difference(self._exporter.configuration, found).changed:
-            log.info("%s: its settings or secrets say something else by now", probe)
+            log.info("its settings or secrets say something else by now", extra=about(probe))
             await self._settle(found)
 
     async def _found(self) -> Configuration | str:

@@ -5,11 +5,15 @@ import logging
 import signal
 from collections.abc import Callable
 
+from exporter import __version__
 from exporter.app.exporter import Exporter
 from exporter.app.reload import Origin, Reloader
 from exporter.app.watch import watching
 from exporter.config import Configuration
+from exporter.log import tell_held_back
+from exporter.schedule import Schedule
 from exporter.secret import Redactor
+from exporter.watchdog import Watchdog, last_resort
 
 log = logging.getLogger(__name__)
 
@@ -29,11 +33,12 @@ async def serve(configuration: Configuration, origin: Origin, redactor: Redactor
     ended = _signals(reloader)
     server = await exporter.listen(reloader)
     announce(server.url)
+    log.info("sidecar-exporter %s on %s: %s", __version__, server.url, _outline(configuration))
     if configuration.notice:
         log.info("%s", configuration.notice)
     for warning in configuration.warnings:
         log.warning("%s", warning)
-    beat = asyncio.create_task(exporter.schedule.beat(), name="heartbeat")
+    beat = asyncio.create_task(_beat(exporter.schedule), name="heartbeat")
     starting = asyncio.create_task(_start(exporter, reloader), name="start")
     with watching(origin.path, reloader.noticed):
         await _until(ended, starting)
@@ -45,6 +50,22 @@ async def serve(configuration: Configuration, origin: Origin, redactor: Redactor
     closing = [asyncio.create_task(part) for part in (reloader.aclose(), exporter.schedule.aclose(), server.aclose())]
     await asyncio.wait(closing, timeout=CLOSE_SECONDS)
     beat.cancel()
+    tell_held_back(at_the_end=True)
+    log.info("ended")
+
+
+def _outline(configuration: Configuration) -> str:
+    """`5 probes from config.yaml, 1 of them disabled`."""
+    settings = configuration.probes.values()
+    disabled = sum(not probe.enabled for probe in settings)
+    probes = f"{len(settings)} probe{'' if len(settings) == 1 else 's'} from {configuration.source}"
+    return f"{probes}, {disabled} of them disabled" if disabled else probes
+
+
+async def _beat(schedule: Schedule) -> None:
+    """The heartbeat; a watchdog listens for it, and lines that were held back are due with it."""
+    with Watchdog(last_resort=last_resort()) as watchdog:
+        await schedule.beat(watchdog.fed, tell_held_back)
 
 
 async def _start(exporter: Exporter, reloader: Reloader) -> None:

@@ -27,6 +27,7 @@ def _counter(name: str, text: str, *labels: str) -> Metric:
 
 HEALTH_STATUS = _gauge("health_status", "The aggregate of all probes, 1 for the status that holds.", "status")
 PROBE_STATUS = _gauge("probe_status", "Confirmed status of the probe, 1 for the one that holds; unknown when overdue.", "status")
+OVERDUE = _gauge("probe_overdue", "Whether no check has ended although one should have: 1, or 0.")
 ROOT_CAUSE = _gauge(
     "probe_root_cause", "1 for an unhealthy probe and each probe at the root of it, itself where it is the root.", "cause"
 )
@@ -56,6 +57,7 @@ CIRCUIT = _gauge("circuit_state", "State of the circuit, 1 for the one that hold
 TRANSITIONS = _counter("circuit_transitions_total", "Transitions of the circuit.", "from", "to")
 NEXT_ATTEMPT = _gauge("circuit_next_attempt_timestamp_seconds", "When a circuit that is not closed is tried next, Unix seconds.")
 
+HEARTBEAT = _gauge("scheduler_heartbeat_timestamp_seconds", "Last heartbeat of the scheduler, one a second, Unix seconds.")
 LAG = _gauge("event_loop_lag_seconds", "Seconds by which the scheduler's last heartbeat, one a second, came late.")
 RELOAD = _gauge("config_last_reload_successful", "Whether the last attempt to load the configuration succeeded.")
 RELOAD_AT = _gauge("config_last_reload_success_timestamp_seconds", "When a configuration was last loaded, Unix seconds.")
@@ -117,6 +119,7 @@ def of_verdicts(report: Report) -> tuple[Family, dict[str, tuple[Family, ...]]]:
     by_probe = {}
     for health in report.probes:
         families = [Family(PROBE_STATUS, tuple(((status.value,), int(status is health.status)) for status in Status))]
+        families.append(Family(OVERDUE, _one(int(health.stale))))
         if health.status is Status.UNHEALTHY:
             families.append(Family(ROOT_CAUSE, tuple(((cause,), 1) for cause in health.caused_by or (health.probe.name,))))
         by_probe[health.probe.name] = tuple(families)
@@ -128,9 +131,10 @@ def of_process(snapshot: Snapshot) -> tuple[Family, ...]:
     families = [
         Family(RELOAD, _one(int(snapshot.reload.successful))),
         Family(RELOAD_AT, _one(snapshot.reload.at)),
+        Family(HEARTBEAT, _one(snapshot.beat_at)),
         Family(LAG, _one(snapshot.lags[-1] if snapshot.lags else 0.0)),
     ]
-    return tuple(families)
+    return tuple(family for family in families if family.rows)
 
 
 def build(version: str, revision: str, python: str) -> Family:

@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 from exporter.circuit import Verdict
 from exporter.errors import MESSAGE_LENGTH, ProbeError
+from exporter.log import about
 from exporter.model import CHECK, CircuitStatus, Outcome, Reason, Run, Status
 from exporter.probes.base import Collector
+from exporter.schedule.changes import tell_change
 from exporter.schedule.jobs import AnyProbe, check_job, collector_job
 from exporter.schedule.loop import verdict
 from exporter.schedule.run import Runner, Tools
@@ -53,7 +55,7 @@ class Schedule:
 
     def refuse(self, name: str, error: ProbeError) -> None:
         """A probe that could not be made: one failed check that stands until it is configured anew."""
-        log.error("%s: %s", name, error.message)
+        log.error("%s", error.message, extra=about(name, reason=error.reason))
         run, record = self.refused_run(error), self._state.of(name)
         for _ in range(record.watched.failure_threshold):
             record.take(run, 0.0)
@@ -93,13 +95,15 @@ class Schedule:
     async def aclose(self) -> None:
         await self.remove(*self._scheduled)
 
-    async def beat(self) -> None:
-        """The heartbeat, once a second, for ever: how late it wakes up is the loop's lag."""
+    async def beat(self, *told: Callable[[], None]) -> None:
+        """The heartbeat, once a second, for ever: how late it wakes up is the loop's lag. Each of `told` is called with it."""
         loop = asyncio.get_running_loop()
         while True:
             planned = loop.time() + BEAT_SECONDS
             await asyncio.sleep(BEAT_SECONDS)
-            self._state.beat(loop.time(), max(0.0, loop.time() - planned))
+            self._state.beat(loop.time(), max(0.0, loop.time() - planned), self._tools.wall())
+            for tell in told:
+                tell()
 
     def _checked(self, scheduled: Scheduled, run: Run) -> None:
         """A change is told; a parent is looked at when a child begins to fail, and its children once it has recovered."""
@@ -109,7 +113,7 @@ class Schedule:
         before, scheduled.confirmed = scheduled.confirmed, record.status
         began_to_fail, scheduled.failing = record.failing and not scheduled.failing, record.failing
         if record.status is not before:
-            log.log(logging.INFO if record.status is Status.HEALTHY else logging.WARNING, "%s: %s", name, record.sentence)
+            tell_change(record, run)
         if before is Status.UNHEALTHY and record.status is not Status.UNHEALTHY:
             self._try_children(name)
         if began_to_fail:

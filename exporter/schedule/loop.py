@@ -4,7 +4,6 @@ Times are the event loop's. What happened goes to the state; nothing here is rea
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,11 +11,10 @@ from functools import partial
 
 from exporter.circuit import Circuit, CircuitPolicy, Lease, Verdict
 from exporter.model import CircuitStatus, Outcome, Reason, Run, Skip
+from exporter.schedule.changes import CollectorChanges
 from exporter.schedule.plan import first, next_slot, slots_between
 from exporter.schedule.run import Runner
 from exporter.state import Record
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +159,7 @@ class CollectorLoop:
         self._timing = timing
         self._may_collect = may_collect
         self._into = record
-        self._reason: Reason | None = None
+        self._changes = CollectorChanges(runner.job.probe)
 
     async def run(self) -> None:
         """Returns never; cancelled, it ends within a little more than a second."""
@@ -175,14 +173,5 @@ class CollectorLoop:
 
     def _record(self, run: Run) -> None:
         self._into.take(run, self._timing.stale_seconds)
-        if run.outcome is not Outcome.CANCELLED and run.reason is not self._reason:
-            self._reason = run.reason
-            self._tell(run)
-
-    def _tell(self, run: Run) -> None:
-        """One line a change; none while the check fails too, for that has a line of its own."""
-        probe = self._runner.job.probe
-        if run.reason is None:
-            log.info("%s/%s: reads again", probe, run.collector)
-        elif not self._into.failing:
-            log.warning("%s/%s: %s: %s", probe, run.collector, run.reason, run.message)
+        if run.outcome is not Outcome.CANCELLED:
+            self._changes.heard(run, check_fails=self._into.failing)

@@ -13,6 +13,7 @@ from traceback import extract_tb
 
 from exporter import phase
 from exporter.errors import MESSAGE_LENGTH, ProbeError
+from exporter.log import about
 from exporter.model import Distribution, Family, Outcome, Phase, Reading, Reason, Run
 from exporter.retry import PRESETS, RetryPolicy, retrying
 from exporter.secret import Redactor, one_line
@@ -64,6 +65,7 @@ class Runner:
     def __init__(self, job: Job, tools: Tools) -> None:
         self.job = job
         self.tools = tools
+        self._reported = ""
         self._with_retries = retrying(self._attempt, job.retry, tools.rng, _may_wait)
 
     async def run(self, record: Callable[[Run], None], *, retries: bool = True) -> None:
@@ -127,7 +129,7 @@ class Runner:
     def _succeeded(self, reading: Reading, began: float, attempts: Attempts) -> Run:
         wrong = malformed(reading)
         if wrong is not None:
-            log.error("%s/%s: %s; please report it", self.job.probe, self.job.name, wrong)
+            self._report(wrong)
             return self._failed(Reason.INTERNAL, wrong, began, attempts, None)
         run = replace(self._ended(Outcome.SUCCESS, began, attempts), reading=reading)
         if reading.degraded is not None:
@@ -152,8 +154,15 @@ class Runner:
         """An exception nobody expected: told by its class and place, never by its text, which may hold anything."""
         frames = extract_tb(error.__traceback__)
         place = f" at {frames[-1].name}:{frames[-1].lineno}" if frames else ""
-        log.error("%s/%s: unexpected %s%s; please report it", self.job.probe, self.job.name, type(error).__name__, place)
-        return ProbeError(Reason.INTERNAL, f"unexpected {type(error).__name__}{place}")
+        told = f"unexpected {type(error).__name__}{place}"
+        self._report(told)
+        return ProbeError(Reason.INTERNAL, told)
+
+    def _report(self, bug: str) -> None:
+        """A bug of ours or of a plug-in's, said once in a row and not with each run."""
+        if bug != self._reported:
+            self._reported = bug
+            log.error("%s; please report it", bug, extra=about(self.job.probe, self.job.name, reason=Reason.INTERNAL))
 
     def _safe(self, message: str) -> str:
         return one_line(self.tools.redactor.clean(message), MESSAGE_LENGTH)
@@ -163,7 +172,7 @@ class Runner:
         try:
             self.job.drop(self.job.name)
         except Exception as error:  # noqa: BLE001  # around one run
-            log.error("%s/%s: %s in drop; please report it", self.job.probe, self.job.name, type(error).__name__)
+            self._report(f"{type(error).__name__} in drop")
 
     async def _let_go(self, task: "asyncio.Task[Reading]") -> None:
         """Cancels the task again and again for a second: some drivers swallow a cancel. Then it is abandoned, and counted.

@@ -26,6 +26,7 @@ class State:
         self._numbers = count(1)
         self._generation = 0
         self._beat = now
+        self._beat_at: float | None = None
         self._started = now
         self._lags: deque[float] = deque(maxlen=LAG_SAMPLES)
         self._reload = Reload(successful=True, at=wall)
@@ -65,9 +66,9 @@ class State:
         """A configuration could not be used: the one before goes on. `message` is one safe line."""
         self._reload = Reload(successful=False, at=self._reload.at, message=message)
 
-    def beat(self, now: float, lag_seconds: float) -> None:
+    def beat(self, now: float, lag_seconds: float, wall: float) -> None:
         """The scheduler is alive; its last wake-up came `lag_seconds` late."""
-        self._beat = now
+        self._beat, self._beat_at = now, wall
         self._lags.append(lag_seconds)
 
     def snapshot(self) -> Snapshot:
@@ -77,6 +78,7 @@ class State:
             started=self._started,
             probes=tuple(status for status, _ in views),
             beat=self._beat,
+            beat_at=self._beat_at,
             lags=tuple(self._lags),
             tallies=tuple(tally for _, tally in views),
             reload=self._reload,

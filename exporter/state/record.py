@@ -232,10 +232,9 @@ class Record:
         return self._verdict.failures_in_a_row > 0
 
     @property
-    def sentence(self) -> str:
-        """The confirmed status and why, for a log line."""
-        reason, message = self._verdict.why
-        return str(self.status) if reason is None else f"{self.status}, {reason}: {message}"
+    def why(self) -> tuple[Reason | None, str | None]:
+        """Reason and message behind the confirmed status, both None where it is healthy."""
+        return self._verdict.why
 
     # -- how it is kept ----------------------------------------------------------------------------------------------
 

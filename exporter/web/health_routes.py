@@ -123,5 +123,5 @@ class Health:
         self, request: web.Request, view: View, snapshot: Snapshot, code: int, only: ProbeHealth | None = None
     ) -> web.Response:
         root = "../" * (request.path.count("/") - 1)
-        body = self._page.render(view, self._sources.recent, view.age(snapshot.started), root, only)
+        body = self._page.render(view, self._sources.recent, snapshot, root, only)
         return answer(body, HTML, code, Vary="Accept", **self._page.headers)

@@ -14,7 +14,8 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from exporter.health import ProbeHealth
-from exporter.model import Availability, CollectorStatus, Outcome, Recent, Status
+from exporter.model import Availability, CollectorStatus, Outcome, Recent, Snapshot, Status
+from exporter.web.own_health import own_facts
 from exporter.web.wording import View, aggregate_since, clock, explanation, finding, is_waiting, listing, percent, span, took
 
 REFRESH_SECONDS = 10
@@ -90,7 +91,7 @@ class Page:
         self,
         view: View,
         recent: Callable[[str], Recent],
-        uptime_seconds: float,
+        snapshot: Snapshot,
         root: str,
         only: ProbeHealth | None = None,
     ) -> bytes:
@@ -108,7 +109,8 @@ class Page:
             rows=[_row(health, view, recent(health.probe.name)) for health in shown],
             only="" if only is None else only.probe.name,
             time=clock(view.wall, view.wall),
-            uptime=span(uptime_seconds),
+            uptime=span(view.age(snapshot.started)),
+            own=own_facts(snapshot, view) if only is None else (),
             version=self._version,
             details=view.details,
             root=root,

@@ -443,7 +443,7 @@ def test_a_failing_collector_leaves_the_probe_up_and_says_its_reason(caplog: pyt
 
     with caplog.at_level("WARNING"):
         travel(main())
-    assert [record.getMessage() for record in caplog.records] == ["db/locks: forbidden: no right on pg_locks"]
+    assert [record.getMessage() for record in caplog.records] == ["forbidden: no right on pg_locks"]
 
 
 def test_closing_is_bounded_with_every_probe_hanging() -> None:

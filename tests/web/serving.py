@@ -13,8 +13,10 @@ from exporter.model import (
     CircuitState,
     CircuitStatus,
     CollectorStatus,
+    Distribution,
     History,
     ProbeStatus,
+    ProbeTally,
     Reason,
     Recent,
     Snapshot,
@@ -98,6 +100,12 @@ EXPOSITION = b"".join(b'pg_up{probe="p%d"} 1\n' % number for number in range(200
 def snapshot(*probes: ProbeStatus) -> Snapshot:
     """The probes as they stand, of a process that is alive."""
     return Snapshot(generation=1, started=NOW - 912.4, probes=probes, beat=NOW - 0.5)
+
+
+def tally(name: str, abandoned: int) -> ProbeTally:
+    """What is counted of a probe that has had so many abandoned runs and nothing else."""
+    durations = Distribution((), (), 0.0, 0)
+    return ProbeTally(name, 1, (), 15.0, {}, {}, 0, {}, abandoned, durations, 0, 0, {}, None, None, (), None, ())
 
 
 def exposition(openmetrics: bool, probe: str | None) -> bytes:

@@ -101,7 +101,7 @@ async def test_an_unknown_format_is_told_which_there_are() -> None:
 
 
 async def test_a_bug_of_ours_costs_one_answer(caplog: pytest.LogCaptureFixture) -> None:
-    """The client gets a sentence, the log the traceback, the next request its answer."""
+    """The client gets a sentence, the log the class and its place, the next request its answer."""
 
     def broken(openmetrics: bool, probe: str | None) -> bytes:
         raise ZeroDivisionError("inside")

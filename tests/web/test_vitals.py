@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from exporter.config import Web
-from exporter.model import Snapshot
+from exporter.model import Reload, Snapshot
 from exporter.secret import Secret
-from tests.web.serving import NOW, RABBITMQ, serving, snapshot
+from tests.web.serving import NOW, RABBITMQ, healthy, serving, snapshot, tally
 
 ALL = ("/livez", "/readyz", "/startupz", "/-/healthy", "/-/ready")
 
@@ -42,6 +42,18 @@ async def test_a_silent_scheduler_or_a_lagging_loop_ends_liveness_alone() -> Non
     assert await codes(replace(snapshot(), beat=NOW - 31)) == [503, 200, 200, 503, 200]
     assert await codes(replace(snapshot(), lags=(5.0, 6.0, 5.5))) == [503, 200, 200, 503, 200]
     assert await codes(replace(snapshot(), lags=(5.0, 6.0, 0.1))) == [200] * 5
+
+
+async def test_nothing_but_these_two_ends_liveness() -> None:
+    """Overdue and abandoned runs, a bad configuration, a loop that lags now and then: a restart would cure none of them."""
+    bad = replace(
+        snapshot(healthy("overdue", overdue=NOW - 1e6), RABBITMQ, replace(RABBITMQ, name="other", critical=True)),
+        beat=NOW - 30,
+        lags=(60.0, 60.0, 4.9, 60.0, 60.0),
+        reload=Reload(successful=False, at=0.0, message="config.yaml:1:1: wrong"),
+    )
+    tallies = tuple(tally(probe.name, abandoned=10**6) for probe in bad.probes)
+    assert await codes(replace(bad, tallies=tallies)) == [200] * 5
 
 
 async def test_a_failing_check_says_what_fails() -> None:

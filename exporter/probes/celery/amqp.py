@@ -11,8 +11,10 @@ from collections.abc import Mapping, Sequence
 from exporter.drivers import amqp as driver
 from exporter.drivers.amqp import Blocked, Channel, Login, NotFound, Outgoing, Session
 from exporter.drivers.dns import Resolver
+from exporter.drivers.tls import Tls
 from exporter.errors import ProbeError
 from exporter.model import Reason
+from exporter.probes.address import Server
 from exporter.probes.celery.broker import Heard, Hold, Lengths, Names
 from exporter.probes.celery.protocol import (
     COMMAND_HEADERS,
@@ -66,8 +68,9 @@ class Missing:
 class AmqpBroker:
     """One virtual host; mutable: it remembers which queues are missing."""
 
-    def __init__(self, login: Login, names: Names, resolver: Resolver) -> None:
-        self._login = login
+    def __init__(self, server: Server, tls: Tls | None, names: Names, resolver: Resolver) -> None:
+        place = driver.Endpoint(server.host, server.port or 0, tls)
+        self._login = Login(place, server.username, server.password, server.path)
         self._names = names
         self._resolver = resolver
         self._missing = Missing()
@@ -88,6 +91,9 @@ class AmqpBroker:
             session.abort()
             raise
         return ear
+
+    def translate(self, error: Exception) -> ProbeError | None:
+        return driver.translate(error)
 
 
 async def _find_exchange(session: Session) -> None:

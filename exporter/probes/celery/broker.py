@@ -130,3 +130,7 @@ class Broker(Protocol):
     async def listen(self, hold: Hold) -> Ear:
         """A new connection that hears every event from now on, or from where the last one of this instance ended."""
         ...
+
+    def translate(self, error: Exception) -> ProbeError | None:
+        """As `Probe.translate`, of its driver's exceptions."""
+        ...

@@ -5,28 +5,31 @@ Knows no exception of a driver.
 
 import asyncio
 import secrets
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
+from importlib import import_module
 
 from exporter import phase
-from exporter.drivers import amqp, redis
 from exporter.drivers.kept import Kept, Lease
 from exporter.drivers.tls import Tls
 from exporter.errors import ProbeError
 from exporter.model import CHECK, Family, PoolUse, Reading, Reason
 from exporter.probes.base import Collector, Probe, Runtime, Wake
 from exporter.probes.celery import queues
-from exporter.probes.celery.amqp import AmqpBroker
 from exporter.probes.celery.broker import Broker, Ear, Line, Names
 from exporter.probes.celery.control import PING, command, gather
 from exporter.probes.celery.events import Tasks
 from exporter.probes.celery.listening import Knowledge, Listening
 from exporter.probes.celery.path import LOST_SECONDS, EventPath
-from exporter.probes.celery.redis import RedisBroker
-from exporter.probes.celery.settings import MOST_CONNECTIONS, RABBITMQ, CelerySettings
+from exporter.probes.celery.settings import MOST_CONNECTIONS, RABBITMQ, REDIS, CelerySettings
 from exporter.probes.celery.verdict import Found, judge
 from exporter.probes.celery.workers import Workers
 
+BROKERS = {
+    RABBITMQ: ("exporter.probes.celery.amqp", "AmqpBroker"),
+    REDIS: ("exporter.probes.celery.redis", "RedisBroker"),
+}
+"""Where each is, imported late: the driver of the other one costs up to 6 MiB for nothing."""
 QUEUES, LISTENER = "queues", "listener"
 
 PING_SECONDS = 1.5
@@ -114,9 +117,8 @@ class CeleryProbe(Probe[CelerySettings]):
         if self._speaking is not None:
             self._speaking.abort()
 
-    @staticmethod
-    def translate(error: Exception) -> ProbeError | None:
-        return amqp.translate(error) or redis.translate(error)
+    def translate(self, error: Exception) -> ProbeError | None:  # type: ignore[override]  # it follows the broker
+        return self._broker.translate(error)
 
     # --- connections ----------------------------------------------------------------------------------------------------
 
@@ -225,11 +227,8 @@ async def _leave(ear: Ear | None) -> None:
 
 
 def _broker(settings: CelerySettings, names: Names, runtime: Runtime) -> Broker:
-    server = settings.server
     own = settings.tls.model_dump(exclude_none=True) if settings.tls is not None else {}
     tls = Tls(**{**settings.tls_material, **own}) if settings.encrypted else None
-    if settings.broker == RABBITMQ:
-        place = amqp.Endpoint(server.host, server.port or 0, tls)
-        return AmqpBroker(amqp.Login(place, server.username, server.password, server.path), names, runtime.resolver)
-    endpoint = redis.Endpoint(server.host, server.port or 0, tls)
-    return RedisBroker(redis.Login(endpoint, server.username, server.password, int(server.path)), names, runtime.resolver)
+    module, name = BROKERS[settings.broker]
+    kind: Callable[..., Broker] = getattr(import_module(module), name)
+    return kind(settings.server, tls, names, runtime.resolver)

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from exporter.drivers import redis as driver
 from exporter.drivers.dns import Resolver
 from exporter.drivers.redis import Login, Session
+from exporter.drivers.tls import Tls
 from exporter.errors import ProbeError
+from exporter.probes.address import Server
 from exporter.probes.celery.broker import Heard, Hold, Lengths, Names
 from exporter.probes.celery.protocol import (
     EVENT_EXCHANGE,
@@ -31,8 +33,9 @@ SHORTEST_SECONDS = 0.01
 class RedisBroker:
     """One database of a server."""
 
-    def __init__(self, login: Login, names: Names, resolver: Resolver) -> None:
-        self._login = login
+    def __init__(self, server: Server, tls: Tls | None, names: Names, resolver: Resolver) -> None:
+        place = driver.Endpoint(server.host, server.port or 0, tls)
+        self._login = Login(place, server.username, server.password, int(server.path))
         self._names = names
         self._resolver = resolver
 
@@ -53,6 +56,9 @@ class RedisBroker:
             session.abort()
             raise
         return RedisEar(session, self._names.nonce.encode())
+
+    def translate(self, error: Exception) -> ProbeError | None:
+        return driver.translate(error)
 
 
 class RedisLine:
