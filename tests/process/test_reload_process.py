@@ -33,7 +33,7 @@ def reload_at(exporter: Running, token: str) -> tuple[int, str]:
 
 
 def test_signal_post_and_file_each_reload(tmp_path: Path) -> None:
-    """Whichever an operator knows."""
+    """Whichever an operator knows; what is wrong is told on the page as well."""
     with Running(tmp_path, CONFIG.format(more=""), {"EXPORTER_TOKEN": "0pen-sesame"}) as exporter:
         path = tmp_path / "config.yaml"
         assert names(exporter) == ["one"]
@@ -44,6 +44,7 @@ def test_signal_post_and_file_each_reload(tmp_path: Path) -> None:
         status, text = reload_at(exporter, "0pen-sesame")
         assert (status, text.splitlines()[0]) == (409, "not reloaded, the configuration before goes on:")
         assert f"{path}:5:15: probes.two.type: " in text
+        assert "did you mean" in exporter.get("/", Accept="text/html")[1]
         assert exporter.samples("sidecar_config_last_reload_successful") == {"sidecar_config_last_reload_successful": 0.0}
         (tmp_path / "new.yaml").write_text(CONFIG.format(more=""))
         (tmp_path / "new.yaml").rename(path)
