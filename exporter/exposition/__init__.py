@@ -5,13 +5,13 @@ contribute, and a family that nothing has changed keeps its joined bytes. What i
 depends on the time (status, root cause, staleness) follows the generation and the next moment at which something expires.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from exporter.exposition.lines import Labels, Prefixes, header, lines, static_labels
-from exporter.exposition.own import of_probe, of_process, of_verdicts
+from exporter.exposition.lines import Labels, Pattern, header, lines, static_labels
+from exporter.exposition.own import OF_PROBE, of_process, of_verdicts
 from exporter.health import BLIND_SECONDS, report
-from exporter.model import Family, Metric, ProbeTally, Reload, Snapshot
+from exporter.model import Family, Metric, ProbeStatus, ProbeTally, Reload, Row, Snapshot
 
 REREAD_SECONDS = 1.0
 
@@ -21,34 +21,68 @@ Key = tuple[str, str]
 
 OWN, VERDICT, PROCESS = ".own", ".verdict", ".process"
 
+_NOTHING: Sequence[object] = (object(),) * len(OF_PROBE)
+"""Known of a probe that has not been told of: equal to nothing."""
+
 
 @dataclass(slots=True)
 class Part:
-    """What one source contributes to a family: its lines, and the prefixes to use again."""
+    """What one source contributes to a family: its lines, of which run, and what they were made of."""
 
     run: int
-    static: Labels
+    rows: tuple[Row, ...]
     lines: bytes
-    prefixes: Prefixes
+    pattern: Pattern
+
+    def put(self, family: Family, run: int, labels: Labels) -> bool:
+        """Takes in a later run; returns whether its lines are others."""
+        self.run = run
+        if self.rows == family.rows and self.pattern.static == labels:
+            return False
+        before, self.rows = self.lines, family.rows
+        self.lines, self.pattern = lines(family, labels, self.pattern)
+        return self.lines != before
 
 
-@dataclass(slots=True)
 class Joined:
-    """One family of the page, with what each source contributes. `bytes` is None after a change."""
+    """One family of the page, with what each source contributes; mutable."""
 
-    metric: Metric
-    text_header: bytes
-    openmetrics_header: bytes
-    parts: dict[Key, Part] = field(default_factory=dict)
-    samples: bytes | None = None
+    def __init__(self, metric: Metric) -> None:
+        self.text_header = header(metric, openmetrics=False)
+        self.openmetrics_header = header(metric, openmetrics=True)
+        self._parts: dict[Key, Part] = {}
+        self._sorted: list[tuple[Key, Part]] | None = None
+        self._samples: bytes | None = None
 
-    def joined(self) -> bytes:
-        if self.samples is None:
-            self.samples = b"".join(part.lines for _, part in sorted(self.parts.items()))
-        return self.samples
+    def put(self, key: Key, family: Family, run: int, labels: Labels) -> None:
+        """What that source has read in that run; a negative run is never one seen before."""
+        part = self._parts.get(key)
+        if part is None:
+            self._parts[key] = Part(run, family.rows, *lines(family, labels, None))
+            self._sorted = self._samples = None
+        elif (part.run != run or run < 0 or part.pattern.static != labels) and part.put(family, run, labels):
+            self._samples = None
+
+    def remove(self, key: Key) -> bool:
+        """The source contributes nothing any more; returns whether nobody does."""
+        self._parts.pop(key, None)
+        self._sorted = self._samples = None
+        return not self._parts
+
+    def samples(self) -> bytes:
+        """All lines, sorted by source."""
+        if self._samples is None:
+            self._samples = b"".join([part.lines for _, part in self._in_order()])
+        return self._samples
 
     def of(self, probes: Collection[str]) -> bytes:
-        return b"".join(part.lines for key, part in sorted(self.parts.items()) if key[0] in probes)
+        """Those of these probes."""
+        return b"".join([part.lines for (probe, _), part in self._in_order() if probe in probes])
+
+    def _in_order(self) -> list[tuple[Key, Part]]:
+        if self._sorted is None:
+            self._sorted = sorted(self._parts.items(), key=lambda item: item[0])
+        return self._sorted
 
 
 class Exposition:
@@ -59,7 +93,8 @@ class Exposition:
         self._process = process
         self._families: dict[str, Joined] = {}
         self._order: list[Joined] = []
-        self._collectors: dict[str, frozenset[str]] = {}
+        self._told: dict[str, tuple[Labels, Sequence[object]]] = {}
+        self._shown: dict[str, dict[tuple[str, str], None]] = {}
         self._sources: dict[Key, frozenset[str]] = {}
         self._generation = -1
         self._next_verdict = 0.0
@@ -73,7 +108,7 @@ class Exposition:
         self._update(snapshot, now)
         out: list[bytes] = []
         for family in self._order:
-            samples = family.of(probes) if probes else family.joined()
+            samples = family.of(probes) if probes else family.samples()
             if samples:
                 out.append(family.openmetrics_header if openmetrics else family.text_header)
                 out.append(samples)
@@ -95,27 +130,46 @@ class Exposition:
         for status, tally in zip(snapshot.probes, snapshot.tallies, strict=True):
             if self._versions.get(tally.name) != tally.version or now >= self._expiries[tally.name]:
                 self._put_blocks(tally, now)
-                self._put(tally.name, OWN, of_probe(status, tally), tally.labels, tally.version)
+                self._put_own(status, tally)
                 self._versions[tally.name] = tally.version
         if snapshot.generation != self._generation or now >= self._next_verdict:
             self._put_verdicts(snapshot, now)
         if now >= self._next_reread or snapshot.reload is not self._reload:
             self._next_reread, self._reload = now + REREAD_SECONDS, snapshot.reload
-            self._put("", PROCESS, (*of_process(snapshot), *self._process()), self._labels, None)
+            self._put("", PROCESS, (*of_process(snapshot), *self._process()), self._labels)
 
     def _put_blocks(self, tally: ProbeTally, now: float) -> None:
-        by_collector: dict[str, list[tuple[Family, int]]] = {}
+        """What its runs have read and is not stale; the rest leaves."""
+        shown: dict[tuple[str, str], None] = {}
         expiry = float("inf")
         for block in tally.blocks:
             if block.until > now:
-                by_collector.setdefault(block.collector, []).append((block.family, block.run))
+                metric, key = block.family.metric, (tally.name, block.collector)
+                self._joined(metric).put(key, block.family, block.run, tally.labels)
+                shown[metric.name, block.collector] = None
                 expiry = min(expiry, block.until)
         self._expiries[tally.name] = expiry
-        for collector in self._collectors.get(tally.name, frozenset()) - by_collector.keys():
-            self._put_runs(tally.name, collector, [], tally.labels)
-        self._collectors[tally.name] = frozenset(by_collector)
-        for collector, families in by_collector.items():
-            self._put_runs(tally.name, collector, families, tally.labels)
+        for name, collector in self._shown.get(tally.name, {}).keys() - shown.keys():
+            self._remove(name, (tally.name, collector))
+        self._shown[tally.name] = shown
+
+    def _put_own(self, status: ProbeStatus, tally: ProbeTally) -> None:
+        """What is told of the probe itself: only what has changed is made into lines anew."""
+        key = (tally.name, OWN)
+        labels, before = self._told.get(tally.name, ((), _NOTHING))
+        fresh = labels != tally.labels
+        values = []
+        for told, known in zip(OF_PROBE, before, strict=True):
+            value = told.read(status, tally)
+            values.append(value)
+            if value == known and not fresh:
+                continue
+            rows = tuple(told.rows(value))
+            if rows:
+                self._joined(told.metric).put(key, Family(told.metric, rows), tally.version, tally.labels)
+            else:
+                self._remove(told.metric.name, key)
+        self._told[tally.name] = tally.labels, values
 
     def _put_verdicts(self, snapshot: Snapshot, now: float) -> None:
         self._generation = snapshot.generation
@@ -125,51 +179,41 @@ class Exposition:
         self._next_verdict = min(moments, default=float("inf"))
         labels = {tally.name: tally.labels for tally in snapshot.tallies}
         aggregate, by_probe = of_verdicts(report(snapshot, now))
-        self._put("", VERDICT, (aggregate,), self._labels, None)
+        self._put("", VERDICT, (aggregate,), self._labels)
         for name, families in by_probe.items():
-            self._put(name, VERDICT, families, labels[name], None)
+            self._put(name, VERDICT, families, labels[name])
 
     # -- parts -------------------------------------------------------------------------------------------------------
 
-    def _put(self, probe: str, source: str, families: Iterable[Family], labels: Labels, version: int | None) -> None:
-        self._put_runs(probe, source, [(family, -1 if version is None else version) for family in families], labels)
-
-    def _put_runs(self, probe: str, source: str, families: Iterable[tuple[Family, int]], labels: Labels) -> None:
-        """Makes these, and no others, the families of one source."""
+    def _put(self, probe: str, source: str, families: Iterable[Family], labels: Labels, run: int = -1) -> None:
+        """Makes these, and no others, the families of one of our own sources."""
         key = (probe, source)
         names = set()
-        for family, run in families:
+        for family in families:
             names.add(family.metric.name)
-            joined = self._joined(family.metric)
-            before = joined.parts.get(key)
-            if before is not None and before.run == run and run >= 0 and before.static == labels:
-                continue
-            text, prefixes = lines(family, labels, before.prefixes if before and before.static == labels else {})
-            if before is None or before.lines != text:
-                joined.samples = None
-            joined.parts[key] = Part(run, labels, text, prefixes)
+            self._joined(family.metric).put(key, family, run, labels)
         for name in self._sources.get(key, frozenset()) - names:
             self._remove(name, key)
         self._sources[key] = frozenset(names)
 
     def _remove(self, name: str, key: Key) -> None:
-        joined = self._families[name]
-        del joined.parts[key]
-        joined.samples = None
-        if not joined.parts:  # another probe may bring the name back with another type
-            del self._families[name]
-            self._order.remove(joined)
+        family = self._families.get(name)
+        if family is not None and family.remove(key):  # another probe may bring the name back with another type
+            self._order.remove(self._families.pop(name))
 
     def _joined(self, metric: Metric) -> Joined:
         joined = self._families.get(metric.name)
         if joined is None:
-            joined = Joined(metric, header(metric, openmetrics=False), header(metric, openmetrics=True))
-            self._families[metric.name] = joined
+            joined = self._families[metric.name] = Joined(metric)
             self._order = [self._families[name] for name in sorted(self._families)]
         return joined
 
     def _forget(self, probe: str) -> None:
+        for told in OF_PROBE:
+            self._remove(told.metric.name, (probe, OWN))
+        for name, collector in self._shown.pop(probe):
+            self._remove(name, (probe, collector))
         for key in [key for key in self._sources if key[0] == probe]:
-            self._put_runs(*key, [], ())
-            del self._sources[key]
-        del self._versions[probe], self._expiries[probe], self._collectors[probe]
+            for name in self._sources.pop(key):
+                self._remove(name, key)
+        del self._versions[probe], self._expiries[probe], self._told[probe]

@@ -5,13 +5,26 @@ timestamps and no exemplars are written. Sources: prometheus.io "Exposition form
 """
 
 from collections.abc import Iterable, Mapping
-from math import inf, isnan
+from dataclasses import dataclass
+from itertools import chain
+from math import inf, isfinite, isnan
 
 from exporter.model import Distribution, Family, Kind, Metric, Value
 
 Labels = tuple[tuple[str, str], ...]
-Prefixes = dict[tuple[str, ...], tuple[bytes, ...]]
-"""For each row's label values, the beginnings of its lines: `name{labels} ` (several for a histogram)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """The lines of a family with a `%s` for each number: made once for label sets that stay, and filled at each run.
+
+    `shape` is what they follow from: the label values of each row, of a histogram with its bounds.
+    """
+
+    static: Labels
+    shape: tuple[object, ...]
+    text: str
+
 
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 _TEXT_HELP_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n"})
@@ -38,24 +51,42 @@ def header(metric: Metric, *, openmetrics: bool) -> bytes:
     return f"# HELP {name} {metric.help.translate(_TEXT_HELP_ESCAPES)}\n# TYPE {name} {kind}\n".encode()
 
 
-def lines(family: Family, static: Labels, prefixes: Prefixes) -> tuple[bytes, Prefixes]:
-    """The sample lines of a family, and the prefixes they began with, to pass in again next time."""
-    used: Prefixes = {}
-    out: list[bytes] = []
-    metric = family.metric
-    for values, value in family.rows:
-        starts = prefixes.get(values)
-        if starts is None:
-            starts = _starts(metric, static, values, value)
-        used[values] = starts
-        if isinstance(value, Distribution):
-            out.extend(_distribution(starts, value))
-        else:
-            out.append(starts[0] + number(value).encode() + b"\n")
-    return b"".join(out), used
+def lines(family: Family, static: Labels, before: Pattern | None) -> tuple[bytes, Pattern]:
+    """The sample lines of a family, and their pattern, to pass in again next time."""
+    shape, numbers = _apart(family)
+    if before is None or before.shape != shape or before.static != static:
+        before = Pattern(static, shape, _pattern(family, static))
+    return (before.text % _written(numbers)).encode(), before
 
 
-def _starts(metric: Metric, static: Labels, values: tuple[str, ...], value: Value) -> tuple[bytes, ...]:
+def _apart(family: Family) -> tuple[tuple[object, ...], tuple[float, ...]]:
+    """The shape of a family's rows, and their numbers in the order of the lines."""
+    if family.metric.kind is not Kind.HISTOGRAM:
+        shape, numbers = zip(*family.rows, strict=True) if family.rows else ((), ())
+        return shape, numbers
+    rows = [(values, value) for values, value in family.rows if isinstance(value, Distribution)]
+    of_rows = ((*value.counts, value.count, value.sum, value.count) for _, value in rows)
+    return tuple((values, value.bounds) for values, value in rows), tuple(chain.from_iterable(of_rows))
+
+
+def _written(numbers: tuple[float, ...]) -> tuple[object, ...]:
+    """What `%s` writes as `number` does: the numbers themselves, unless there is one among them that is not finite."""
+    try:
+        if isfinite(sum(numbers)):
+            return numbers
+    except OverflowError:
+        """An integer beyond all floats; or there is something infinite besides: one by one, then."""
+    return tuple(map(number, numbers))
+
+
+def _pattern(family: Family, static: Labels) -> str:
+    starts = (start for values, value in family.rows for start in _starts(family.metric, static, values, value))
+    text = "".join(f"{start.replace('%', '%%')}%s\n" for start in starts)
+    return text.encode(errors="replace").decode()  # half a surrogate pair cannot be encoded, whoever sent it
+
+
+def _starts(metric: Metric, static: Labels, values: tuple[str, ...], value: Value) -> tuple[str, ...]:
+    """The beginnings of one row's lines: `name{labels} `, several for a histogram."""
     labels = (*static, *zip(metric.labels, values, strict=True))
     if not isinstance(value, Distribution):
         return (_start(metric.name, labels),)
@@ -63,14 +94,9 @@ def _starts(metric: Metric, static: Labels, values: tuple[str, ...], value: Valu
     return (*buckets, _start(f"{metric.name}_sum", labels), _start(f"{metric.name}_count", labels))
 
 
-def _start(name: str, labels: Iterable[tuple[str, str]]) -> bytes:
+def _start(name: str, labels: Iterable[tuple[str, str]]) -> str:
     text = ",".join(f'{label}="{value.translate(_ESCAPES)}"' for label, value in labels)
-    return (f"{name}{{{text}}} " if text else f"{name} ").encode(errors="replace")
-
-
-def _distribution(starts: tuple[bytes, ...], value: Distribution) -> Iterable[bytes]:
-    numbers = (*map(number, value.counts), number(value.count), number(value.sum), number(value.count))
-    return (start + text.encode() + b"\n" for start, text in zip(starts, numbers, strict=True))
+    return f"{name}{{{text}}} " if text else f"{name} "
 
 
 def static_labels(labels: Mapping[str, str]) -> Labels:

@@ -1,17 +1,24 @@
 """The exporter's own metrics: declared once, and filled from a snapshot. Pure."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TypeVar
 
+from exporter.circuit import LEGAL
 from exporter.health import Report
 from exporter.model import (
     CircuitState,
+    CollectorStatus,
     Family,
     Kind,
     Metric,
     Outcome,
     ProbeStatus,
     ProbeTally,
+    Reason,
     Row,
+    Skip,
     Snapshot,
     Status,
 )
@@ -63,62 +70,90 @@ RELOAD = _gauge("config_last_reload_successful", "Whether the last attempt to lo
 RELOAD_AT = _gauge("config_last_reload_success_timestamp_seconds", "When a configuration was last loaded, Unix seconds.")
 BUILD = _gauge("build_info", "This exporter, always 1.", "version", "revision", "python")
 
-Source = Callable[[ProbeStatus, ProbeTally], Iterable[Row]]
+T = TypeVar("T", bound=StrEnum)
+
+
+def _labels(values: Iterable[T]) -> tuple[tuple[T, tuple[str]], ...]:
+    """Each with the label values of its row: made once, for an enum tells its value slowly."""
+    return tuple((value, (value.value,)) for value in values)
+
+
+def _one_hot(values: type[T]) -> dict[T, tuple[Row, ...]]:
+    """For each of the values the rows that say that it holds."""
+    return {held: tuple((labels, int(value is held)) for value, labels in _labels(values)) for held in values}
+
+
+_OUTCOMES, _SKIPS = _labels(Outcome), _labels(Skip)
+_STATUSES, _STATES = _one_hot(Status), _one_hot(CircuitState)
+_PAIRS = tuple(((before, after), (before.value, after.value)) for before, after in LEGAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One metric of a probe: what it is told from, and the rows that tell it. Equal values have equal rows."""
+
+    metric: Metric
+    read: Callable[[ProbeStatus, ProbeTally], object]
+    rows: Callable[[Any], Iterable[Row]]
+
+
+def _whole(value: bool | None) -> int | None:
+    return None if value is None else int(value)
 
 
 def _one(value: float | None) -> tuple[Row, ...]:
     return () if value is None else (((), value),)
 
 
-def _pool(tally: ProbeTally) -> tuple[Row, ...]:
-    return () if tally.pool is None else ((("idle",), tally.pool.idle), (("used",), tally.pool.used))
+def _failures(failures: Mapping[Reason, int]) -> list[Row]:
+    return [((reason.value,), count) for reason, count in sorted(failures.items())]
 
 
-OF_PROBE: tuple[tuple[Metric, Source], ...] = (
-    (INFO, lambda status, _: (((status.type, "true" if status.critical else "false"), 1),)),
-    (UP, lambda _, tally: _one(None if tally.up is None else int(tally.up))),
-    (RUNS, lambda _, tally: (((outcome.value,), tally.runs[outcome]) for outcome in Outcome)),
-    (FAILURES, lambda _, tally: (((reason.value,), count) for reason, count in sorted(tally.failures.items()))),
-    (RETRIES, lambda _, tally: _one(tally.retries)),
-    (SKIPPED, lambda _, tally: (((reason.value,), count) for reason, count in tally.skipped.items())),
-    (ABANDONED, lambda _, tally: _one(tally.abandoned)),
-    (DURATION, lambda _, tally: (((), tally.durations),)),
-    (LAST_RUN, lambda status, _: _one(status.last_run_at)),
-    (LAST_SUCCESS, lambda status, _: _one(status.last_success_at)),
-    (INTERVAL, lambda _, tally: _one(tally.interval_seconds)),
-    (SERIES, lambda _, tally: _one(tally.series)),
-    (DROPPED, lambda _, tally: _one(tally.dropped)),
-    (COLLECTOR_SUCCESS, lambda status, _: (((c.name,), int(c.success)) for c in status.collectors if c.success is not None)),
-    (
-        COLLECTOR_DURATION,
-        lambda status, _: (((c.name,), c.duration_seconds) for c in status.collectors if c.duration_seconds is not None),
+def _collectors(value: Callable[[CollectorStatus], float | None]) -> Callable[[tuple[CollectorStatus, ...]], list[Row]]:
+    def rows(collectors: tuple[CollectorStatus, ...]) -> list[Row]:
+        told = ((collector.name, value(collector)) for collector in collectors)
+        return [((name,), number) for name, number in told if number is not None]
+
+    return rows
+
+
+OF_PROBE: tuple[Told, ...] = (
+    Told(INFO, lambda status, _: (status.type, status.critical), lambda raw: (((raw[0], "true" if raw[1] else "false"), 1),)),
+    Told(UP, lambda _, tally: tally.up, lambda up: _one(_whole(up))),
+    Told(RUNS, lambda _, tally: tally.runs, lambda runs: [(labels, runs[outcome]) for outcome, labels in _OUTCOMES]),
+    Told(FAILURES, lambda _, tally: tally.failures, _failures),
+    Told(RETRIES, lambda _, tally: tally.retries, _one),
+    Told(SKIPPED, lambda _, tally: tally.skipped, lambda skipped: [(labels, skipped[reason]) for reason, labels in _SKIPS]),
+    Told(ABANDONED, lambda _, tally: tally.abandoned, _one),
+    Told(DURATION, lambda _, tally: tally.durations, lambda durations: (((), durations),)),
+    Told(LAST_RUN, lambda status, _: status.last_run_at, _one),
+    Told(LAST_SUCCESS, lambda status, _: status.last_success_at, _one),
+    Told(INTERVAL, lambda _, tally: tally.interval_seconds, _one),
+    Told(SERIES, lambda _, tally: tally.series, _one),
+    Told(DROPPED, lambda _, tally: tally.dropped, _one),
+    Told(
+        COLLECTOR_SUCCESS,
+        lambda status, _: status.collectors,
+        _collectors(lambda one: _whole(one.success)),
     ),
-    (
-        COLLECTOR_LAST_SUCCESS,
-        lambda status, _: (((c.name,), c.last_success_at) for c in status.collectors if c.last_success_at is not None),
-    ),
-    (CAPABILITY, lambda _, tally: (((feature,), int(available)) for feature, available in tally.capabilities)),
-    (POOL, lambda _, tally: _pool(tally)),
-    (POOL_LIMIT, lambda _, tally: _one(tally.pool.limit if tally.pool else None)),
-    (CIRCUIT, lambda status, _: (((state.value,), int(state is status.circuit.state)) for state in CircuitState)),
-    (TRANSITIONS, lambda _, tally: (((a.value, b.value), count) for (a, b), count in tally.transitions.items())),
-    (NEXT_ATTEMPT, lambda _, tally: _one(tally.next_attempt_at)),
+    Told(COLLECTOR_DURATION, lambda status, _: status.collectors, _collectors(lambda one: one.duration_seconds)),
+    Told(COLLECTOR_LAST_SUCCESS, lambda status, _: status.collectors, _collectors(lambda one: one.last_success_at)),
+    Told(CAPABILITY, lambda _, tally: tally.capabilities, lambda found: [((feature,), int(good)) for feature, good in found]),
+    Told(POOL, lambda _, tally: tally.pool, lambda pool: () if pool is None else ((("idle",), pool.idle), (("used",), pool.used))),
+    Told(POOL_LIMIT, lambda _, tally: tally.pool, lambda pool: _one(None if pool is None else pool.limit)),
+    Told(CIRCUIT, lambda status, _: status.circuit.state, _STATES.__getitem__),
+    Told(TRANSITIONS, lambda _, tally: tally.transitions, lambda made: [(labels, made[pair]) for pair, labels in _PAIRS]),
+    Told(NEXT_ATTEMPT, lambda _, tally: tally.next_attempt_at, _one),
 )
 """What is told of each probe, from its status and tally."""
 
 
-def of_probe(status: ProbeStatus, tally: ProbeTally) -> tuple[Family, ...]:
-    """A probe's own families; empty ones are left out."""
-    families = (Family(metric, tuple(source(status, tally))) for metric, source in OF_PROBE)
-    return tuple(family for family in families if family.rows)
-
-
 def of_verdicts(report: Report) -> tuple[Family, dict[str, tuple[Family, ...]]]:
     """The aggregate's family, and by probe those that change with the verdict and the time."""
-    aggregate = Family(HEALTH_STATUS, tuple(((status.value,), int(status is report.status)) for status in Status))
+    aggregate = Family(HEALTH_STATUS, _STATUSES[report.status])
     by_probe = {}
     for health in report.probes:
-        families = [Family(PROBE_STATUS, tuple(((status.value,), int(status is health.status)) for status in Status))]
+        families = [Family(PROBE_STATUS, _STATUSES[health.status])]
         families.append(Family(OVERDUE, _one(int(health.stale))))
         if health.status is Status.UNHEALTHY:
             families.append(Family(ROOT_CAUSE, tuple(((cause,), 1) for cause in health.caused_by or (health.probe.name,))))

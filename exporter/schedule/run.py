@@ -14,7 +14,7 @@ from traceback import extract_tb
 from exporter import phase
 from exporter.errors import MESSAGE_LENGTH, ProbeError
 from exporter.log import about
-from exporter.model import Distribution, Family, Outcome, Phase, Reading, Reason, Run
+from exporter.model import Distribution, Family, Kind, Outcome, Phase, Reading, Reason, Run
 from exporter.retry import PRESETS, RetryPolicy, retrying
 from exporter.secret import Redactor, one_line
 
@@ -209,12 +209,13 @@ def malformed(reading: object) -> str | None:
 def _malformed(family: Family) -> str | None:
     metric = family.metric
     rows: Iterable[tuple[tuple[str, ...], object]] = family.rows
+    wanted: tuple[type, ...] = (Distribution,) if metric.kind is Kind.HISTOGRAM else (int, float)
     seen = set()
     for values, value in rows:
         if len(values) != len(metric.labels) or not all(isinstance(text, str) for text in values):
             return f"{metric.name}: label values do not fit its labels"
-        if not isinstance(value, int | float | Distribution):
-            return f"{metric.name}: a value is no number"
+        if type(value) not in wanted:
+            return f"{metric.name}: a value is no {' and no '.join(kind.__name__ for kind in wanted)}"
         seen.add(values)
     return None if len(seen) == len(family.rows) else f"{metric.name}: two rows have the same labels"
 

@@ -39,7 +39,7 @@ def emitted() -> Labels:
     """All names that Prometheus can know of us, as exposed, with the labels of each."""
     example = load(ROOT / "config.example.yaml", URLS)
     everywhere = TARGET | example.labels.keys()
-    of_probes = [own.PROBE_STATUS, own.ROOT_CAUSE, *(metric for metric, _ in own.OF_PROBE)]
+    of_probes = [own.PROBE_STATUS, own.ROOT_CAUSE, *(told.metric for told in own.OF_PROBE)]
     own_names = [metric for metric in vars(own).values() if isinstance(metric, Metric)]
     found: dict[str, frozenset[str]] = {}
     for metric in (*own_names, tally.REQUESTS, tally.DURATION, *(family.metric for family in Process().families())):

@@ -212,12 +212,12 @@ def test_a_family_nothing_has_changed_keeps_its_bytes() -> None:
     for name in ("a", "b"):
         page.state.of(name).take(run(CHECK, 1.0, Family(SIZE, ((("x",), 1),))), 30.0)
     page.text()
-    before = page.exposition._families["pg_database_size_bytes"].joined()
+    before = page.exposition._families["pg_database_size_bytes"].samples()
     page.text()
-    assert page.exposition._families["pg_database_size_bytes"].joined() is before
+    assert page.exposition._families["pg_database_size_bytes"].samples() is before
     page.state.of("a").take(run(CHECK, 2.0, Family(SIZE, ((("x",), 2),))), 30.0)
     page.text()
-    assert page.exposition._families["pg_database_size_bytes"].joined() is not before
+    assert page.exposition._families["pg_database_size_bytes"].samples() is not before
 
 
 def test_root_cause_is_the_probe_itself_or_its_ancestor() -> None:
@@ -299,7 +299,7 @@ def test_any_label_value_survives_both_parsers(value: str, other: str) -> None:
     """Names of databases and queues are whatever people called them."""
     value, other = (text.encode(errors="replace").decode() for text in (value, other))
     family = Family(SIZE, (((value,), 1),))
-    body = lines(family, (("probe", other),), {})[0].decode()
+    body = lines(family, (("probe", other),), None)[0].decode()
     for parse, openmetrics, end in ((parse_text, False, ""), (parse_openmetrics, True, "# EOF\n")):
         page = header(SIZE, openmetrics=openmetrics).decode() + body + end
         (sample,) = (sample for metric in parse(page) for sample in metric.samples)
@@ -309,7 +309,7 @@ def test_any_label_value_survives_both_parsers(value: str, other: str) -> None:
 def test_a_histogram_has_cumulative_buckets_sum_and_count() -> None:
     """As the formats want it, `le` in canonical numbers."""
     metric = Metric("seconds", Kind.HISTOGRAM, "Seconds.")
-    body, _ = lines(Family(metric, (((), Distribution((0.1, 1.0), (2, 3), 4.5, 5)),)), (), {})
+    body, _ = lines(Family(metric, (((), Distribution((0.1, 1.0), (2, 3), 4.5, 5)),)), (), None)
     assert body.decode().splitlines() == [
         'seconds_bucket{le="0.1"} 2',
         'seconds_bucket{le="1.0"} 3',

@@ -102,7 +102,8 @@ METRIC = Metric("m", Kind.GAUGE, "M.", ("a",))
     [
         (((("x", "y"), 1),), "m: label values do not fit its labels"),
         ((((None,), 1),), "m: label values do not fit its labels"),
-        (((("x",), None),), "m: a value is no number"),
+        (((("x",), None),), "m: a value is no int and no float"),
+        (((("x",), True),), "m: a value is no int and no float"),
         (((("x",), 1), (("x",), 2)), "m: two rows have the same labels"),
     ],
 )
