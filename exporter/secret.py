@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import deque
 from collections.abc import Iterable
 from urllib.parse import quote, quote_plus
 
@@ -55,23 +56,30 @@ _MANGLED = re.compile(r"[^ -~]|['\"\\]")  # what servers escape or replace in ma
 _MOST = 4096  # characters that are looked at; no message that leaves this process is as long
 
 
-class Redactor:
-    """Blanks known secrets, URL userinfo, query strings and `password=…` in text. Mutable: it learns, and forgets nothing."""
+_GENERATIONS = 20
+"""Sets of secrets that are remembered, the present one among them."""
 
-    __slots__ = ("_forms", "_known", "_longest")
+
+class Redactor:
+    """Blanks known secrets, URL userinfo, query strings and `password=…` in text. Mutable: it learns."""
+
+    __slots__ = ("_generations", "_known", "_longest")
 
     def __init__(self, secrets: Iterable[Secret] = ()) -> None:
-        self._forms: set[str] = set()
+        self._generations: deque[frozenset[str]] = deque(maxlen=_GENERATIONS)
         self._known: re.Pattern[str] | None = None
         self._longest = 0
         self.learn(secrets)
 
     def learn(self, secrets: Iterable[Secret]) -> None:
-        """Knows these too from now on; those before may still stand in a message of a run that has begun with them."""
-        new = {form for secret in secrets for form in _forms(secret.reveal()) if len(form) >= _SHORTEST} - self._forms
-        if new:
-            self._forms |= new
-            longest_first = sorted(self._forms, key=len, reverse=True)
+        """Knows these too from now on; those before may still stand in a message of a run that has begun with them.
+
+        What was learned many reloads ago is forgotten: passwords that rotate must not make each message dearer for ever.
+        """
+        forms = frozenset(form for secret in secrets for form in _forms(secret.reveal()) if len(form) >= _SHORTEST)
+        if forms - frozenset().union(*self._generations):
+            self._generations.append(forms)
+            longest_first = sorted(frozenset().union(*self._generations), key=len, reverse=True)
             self._longest = len(longest_first[0])
             self._known = re.compile("|".join(map(re.escape, longest_first)), re.IGNORECASE)
 
@@ -81,7 +89,7 @@ class Redactor:
         if self._known is not None:
             text = self._known.sub(HIDDEN, text if whole else text[: _MOST + self._longest])
         if not whole:  # what the cut may have split goes: a known secret, a word of any other
-            text = f"{text[: min(_MOST, len(text) - self._longest)].rpartition(' ')[0]} {HIDDEN}"
+            text = f"{text[: max(0, min(_MOST, len(text) - self._longest))].rpartition(' ')[0]} {HIDDEN}"
         text = _USERINFO.sub(f"{HIDDEN}@", text)
         text = _URL_QUERY.sub(rf"\1?{HIDDEN}", text)
         text = _QUERY.sub(f"?{HIDDEN}", text)

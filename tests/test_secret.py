@@ -137,3 +137,21 @@ def test_log_lines_are_redacted_whole(form: str) -> None:
         logging.getLogger().setLevel(level)
     assert "login … failed" in stream.getvalue()
     assert CANARY not in stream.getvalue()
+
+
+def test_rotated_secrets_are_remembered_for_a_while_and_not_for_ever() -> None:
+    """A run that began with the old password may still quote it; after twenty rotations no run is that old."""
+    redactor = Redactor([Secret("password-0")])
+    for number in range(1, 31):
+        redactor.learn([Secret(f"password-{number}")])
+    assert redactor.clean("password-30 password-29 password-11") == "… … …"
+    assert redactor.clean("login with password-9 refused") == "login with password-9 refused"
+
+
+def test_a_configuration_that_is_read_again_pushes_nothing_out() -> None:
+    """Reloads are many, rotations are few."""
+    redactor = Redactor([Secret("first-secret")])
+    redactor.learn([Secret("second-secret")])
+    for _ in range(100):
+        redactor.learn([Secret("second-secret")])
+    assert redactor.clean("first-secret") == "…"

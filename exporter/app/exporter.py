@@ -146,18 +146,21 @@ class Exporter:
         gc.collect()
         gc.freeze()  # what is imported stays: full collections need not walk it again
 
-    async def apply(self, new: Configuration) -> Difference:
-        """Takes over another configuration; returns what it has changed.
-
-        A probe that is as it was keeps its connections, its circuit and its series; one that is gone is seen no more at once, and
-        one that is different begins anew, its own counts apart. Before its probes are loaded nothing is touched; after that this
-        ends within a few seconds, however the old ones hang.
-        """
+    async def load_changed(self, new: Configuration) -> dict[str, Loaded]:
+        """The probes that another configuration brings, made and not yet at work: nothing is touched."""
         change = difference(self.configuration, new)
         self.tools.redactor.learn(new.secrets)
-        if new.instance != self._runtime.instance:
-            self._runtime = replace(self._runtime, instance=new.instance)
-        loaded = await self.load(enabled({name: new.probes[name] for name in (*change.added, *change.changed)}))
+        runtime = replace(self._runtime, instance=new.instance)
+        return await self.load(enabled({name: new.probes[name] for name in (*change.added, *change.changed)}), runtime)
+
+    async def apply(self, new: Configuration, loaded: Mapping[str, Loaded]) -> Difference:
+        """Takes over another configuration, its probes loaded; returns what it has changed, within a few seconds.
+
+        A probe that is as it was keeps its connections, its circuit and its series; one that is gone is seen no more at once, and
+        one that is different begins anew, its own counts apart.
+        """
+        change = difference(self.configuration, new)
+        self._runtime = replace(self._runtime, instance=new.instance)
         self._show(new, change)
         await self.schedule.remove(*change.removed, *change.changed)
         self._begin(loaded)
@@ -174,13 +177,18 @@ class Exporter:
         for name in change.kept:
             self.state.of(name).relabel(watched(name, new.probes[name], new).labels)
 
-    async def load(self, chosen: Mapping[str, ProbeSettings]) -> dict[str, Loaded]:
+    async def load(self, chosen: Mapping[str, ProbeSettings], runtime: Runtime | None = None) -> dict[str, Loaded]:
         """These probes, their drivers imported off the loop: that takes longer than an answer may."""
-        return await in_thread("load probes", lambda: {name: self._load(name, settings) for name, settings in chosen.items()})
+        shared = runtime or self._runtime
 
-    def _load(self, name: str, settings: ProbeSettings) -> Loaded:
+        def load() -> dict[str, Loaded]:
+            return {name: self._load(name, settings, shared) for name, settings in chosen.items()}
+
+        return await in_thread("load probes", load)
+
+    def _load(self, name: str, settings: ProbeSettings, runtime: Runtime) -> Loaded:
         try:
-            return probe_of(settings.type)(name, settings, self._runtime)
+            return probe_of(settings.type)(name, settings, runtime)
         except ProbeError as error:
             return error
         except ImportError as error:

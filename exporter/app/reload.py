@@ -7,7 +7,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +21,8 @@ from exporter.web import Refused
 log = logging.getLogger(__name__)
 
 READ_SECONDS = 10.0
+LOAD_SECONDS = 10.0
+"""For the code of new probes; it is read from disk at most once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,9 @@ class Reloader:
         self._origin = origin
         self._begun = asyncio.Event()
         self._one = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[str]] = set()
         self._waiting: set[str] = set()
+        self._reading: asyncio.Future[Configuration] | None = None
         self._last: Configuration | str = exporter.configuration
 
     def begin(self) -> None:
@@ -62,13 +64,12 @@ class Reloader:
     # -- what is asked for -------------------------------------------------------------------------------------------
 
     async def reload(self) -> str:
-        """Reads the configuration and has it take effect; returns what has changed.
+        """Reads the configuration and has it take effect; returns what has changed. Whoever stops waiting stops nothing half-way.
 
         Raises:
             Refused: it cannot be used; the text holds every problem. Nothing has changed then.
         """
-        async with self._one:
-            return await self._reload()
+        return await asyncio.shield(self._begin("ordered", self._reload))
 
     async def run(self, probe: str) -> str:
         """Asks the schedule for a check of the probe now.
@@ -83,7 +84,7 @@ class Reloader:
     def ask(self, why: str) -> None:
         """As `reload`, in the background; what comes of it stands in log, metric and page."""
         log.info("reading the configuration again: %s", why)
-        self._soon("reload", self._reload)
+        self._soon("asked", self._reload)
 
     def noticed(self) -> None:
         """The file may say something else. If so, that takes effect; nothing is said of one that was touched alone."""
@@ -99,38 +100,56 @@ class Reloader:
     async def _reload(self) -> str:
         return await self._settle(await self._found())
 
-    async def _reload_if_other(self) -> None:
+    async def _reload_if_other(self) -> str:
         found = await self._found()
-        if found != self._last:
-            await self._settle(found)
+        return await self._settle(found) if found != self._last else ""
 
-    async def _read_secrets(self, probe: str) -> None:
+    async def _read_secrets(self, probe: str) -> str:
         """A file that cannot be used says nothing here: whoever changed it is told by the watch on it."""
         found = await self._found()
-        if isinstance(found, Configuration) and probe in difference(self._exporter.configuration, found).changed:
-            log.info("its settings or secrets say something else by now", extra=about(probe))
-            await self._settle(found)
+        if isinstance(found, str) or probe not in difference(self._exporter.configuration, found).changed:
+            return ""
+        log.info("its settings or secrets say something else by now", extra=about(probe))
+        return await self._settle(found)
 
     async def _found(self) -> Configuration | str:
-        """What the origin says, or what is wrong with it, a problem a line. A thread that hangs in a file is left to itself."""
+        """What the origin says, or what is wrong with it, a problem a line."""
         await self._begun.wait()
         try:
             async with asyncio.timeout(READ_SECONDS):
-                return await in_thread("read configuration", self._origin.read)
+                return await self._read()
         except ConfigError as error:
             return str(error)
         except TimeoutError:
             return f"{self._exporter.configuration.source}: could not be read within {READ_SECONDS:.0f}s"
+        except Exception as error:  # noqa: BLE001  # around one reload
+            return f"{self._exporter.configuration.source}: unexpected {type(error).__name__} while it was read; please report it"
+
+    async def _read(self) -> Configuration:
+        """Waits for a read that still hangs in a file instead of beginning one beside it: there is never more than one thread."""
+        if self._reading is not None and not self._reading.done():
+            await asyncio.wait((self._reading,))  # what it has found may be old by now
+        self._reading = in_thread("read configuration", self._origin.read)
+        return await asyncio.shield(self._reading)
 
     async def _settle(self, found: Configuration | str) -> str:
         self._last = found
         if isinstance(found, str):
             raise self._refused(found)
-        return f"reloaded: {await self._take(found)}"
+        try:
+            return f"reloaded: {await self._take(found)}"
+        except TimeoutError:
+            raise self._refused(f"{found.source}: the code of its probes could not be loaded within {LOAD_SECONDS:.0f}s") from None
+        except Exception as error:
+            raise self._refused(
+                f"{found.source}: unexpected {type(error).__name__} while it was applied; please report it"
+            ) from error
 
     async def _take(self, new: Configuration) -> Difference:
         old = self._exporter.configuration
-        change = await self._exporter.apply(new)
+        async with asyncio.timeout(LOAD_SECONDS):
+            loaded = await self._exporter.load_changed(new)
+        change = await self._exporter.apply(new, loaded)
         self._origin.applied(new)
         self._exporter.state.reloaded(time.time())
         log.info("configuration reloaded: %s", change)
@@ -149,21 +168,25 @@ class Reloader:
 
     # -- in turn -----------------------------------------------------------------------------------------------------
 
-    def _soon(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
+    def _soon(self, name: str, work: Callable[[], Awaitable[str]]) -> None:
         """One that waits for its turn is enough: it reads what is there then. One that is at work may have read too early."""
         if name not in self._waiting:
             self._waiting.add(name)
-            task = asyncio.create_task(self._in_turn(name, work), name=name)
-            self._tasks.add(task)
-            task.add_done_callback(self._ended)
+            self._begin(name, work)
 
-    async def _in_turn(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
+    def _begin(self, name: str, work: Callable[[], Awaitable[str]]) -> "asyncio.Task[str]":
+        task = asyncio.create_task(self._in_turn(name, work), name=f"reload: {name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    async def _in_turn(self, name: str, work: Callable[[], Awaitable[str]]) -> str:
         async with self._one:
             self._waiting.discard(name)
-            with suppress(Refused):  # it has been told
-                await work()
+            return await work()
 
-    def _ended(self, task: "asyncio.Task[None]") -> None:
+    def _ended(self, task: "asyncio.Task[str]") -> None:
+        """What was refused has been told."""
         self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
+        if not task.cancelled() and not isinstance(task.exception(), Refused | None):
             log.critical("task %s died: %s; please report it", task.get_name(), type(task.exception()).__name__)

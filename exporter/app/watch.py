@@ -21,7 +21,8 @@ class Watch:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen = self._settled = self._look()
+        self._seen = self._look()
+        self._settled: Signature | object = object()  # the first look counts: it was read a moment ago, and may have changed since
 
     def changed(self) -> bool:
         """One look. True when the file may hold something else than at the last change; also when it is gone for good."""

@@ -31,6 +31,8 @@ def _run(call: Callable[[], T], loop: asyncio.AbstractEventLoop, answer: "asynci
         settle = partial(_succeed, answer, call())
     except Exception as error:  # noqa: BLE001  # handed on to whoever waits
         settle = partial(_fail, answer, error)
+    except BaseException as error:  # noqa: BLE001  # a library that exits: whoever waits must not wait for ever
+        settle = partial(_fail, answer, RuntimeError(type(error).__name__))
     with suppress(RuntimeError):  # the loop is closed
         loop.call_soon_threadsafe(settle)
 
@@ -42,5 +44,6 @@ def _succeed(answer: "asyncio.Future[T]", result: T) -> None:
 
 def _fail(answer: "asyncio.Future[T]", error: Exception) -> None:
     if not answer.done():
-        answer.set_exception(error)
+        # a future takes no StopIteration
+        answer.set_exception(RuntimeError("StopIteration") if isinstance(error, StopIteration) else error)
         answer.exception()  # seen, even when nobody waits any more

@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -204,10 +205,11 @@ async def test_a_file_that_cannot_be_read_in_time_holds_up_nothing(tmp_path: Pat
         hanging = f"probes:\n  app: {{type: http, url: 'http://127.0.0.1:9/', bearer_token: '${{file:{pipe}}}'}}\n"
         with pytest.raises(Refused, match="could not be read within"):
             await subject.reload(hanging)
-        with pytest.raises(Refused, match="could not be read within"):
-            await subject.reloader.reload()
-    for _ in range(2):
-        pipe.open("wb", buffering=0).close()  # lets the threads go
+        for _ in range(5):
+            with pytest.raises(Refused, match="could not be read within"):
+                await subject.reloader.reload()
+        assert [thread.name for thread in threading.enumerate()].count("read configuration") == 1
+    pipe.open("wb", buffering=0).close()  # lets the thread go
 
 
 async def test_a_rotated_password_heals_by_itself(tmp_path: Path, database: str) -> None:
@@ -258,6 +260,56 @@ class Scraping:
 
 def held() -> dict[str, int]:
     return {"fds": open_fds().total(), "tasks": len(asyncio.all_tasks()), "threads": threading.active_count()}
+
+
+async def test_whoever_stops_waiting_for_a_reload_does_not_stop_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that goes away, or its deadline, must not leave probes between two configurations."""
+    one, two = (f"probes:\n  app: {{type: http, url: 'http://127.0.0.1:9/{path}'}}\n" for path in "ab")
+    async with Subject(tmp_path, one) as subject:
+        removing = asyncio.Event()
+        remove = subject.exporter.schedule.remove
+
+        async def slow(*names: str) -> None:
+            removing.set()
+            await asyncio.sleep(0.1)
+            await remove(*names)
+
+        monkeypatch.setattr(subject.exporter.schedule, "remove", slow)
+        waiting = asyncio.create_task(subject.reload(two))
+        await removing.wait()
+        waiting.cancel()
+        await eventually(lambda: subject.status("app") is Status.UNHEALTHY, 10)
+
+
+async def test_code_that_cannot_be_loaded_in_time_is_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package on a mount that hangs must not keep the next reload, or the one after, from taking effect."""
+    monkeypatch.setattr("exporter.app.reload.LOAD_SECONDS", 0.2)
+    one, two, three = (f"probes:\n  app: {{type: http, url: 'http://127.0.0.1:9/{path}'}}\n" for path in "abc")
+    free = threading.Event()
+    async with Subject(tmp_path, one) as subject:
+        load = subject.exporter._load
+        monkeypatch.setattr(subject.exporter, "_load", lambda *arguments: free.wait() and load(*arguments))
+        with pytest.raises(Refused, match="the code of its probes could not be loaded within 0s"):
+            await subject.reload(two)
+        assert not subject.exporter.state.snapshot().reload.successful
+        free.set()
+        assert await subject.reload(three) == "reloaded: changed app; 0 as before"
+
+
+@pytest.mark.parametrize("place", ["read", "applied"])
+async def test_a_bug_of_ours_in_a_reload_is_a_refusal_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """The metric must not say that all is well."""
+
+    def broken(*_: object) -> Configuration:
+        raise KeyError("hunter22")
+
+    async with Subject(tmp_path, "probes:\n  app: {type: http, url: 'http://127.0.0.1:9/'}\n") as subject:
+        origin = replace(Origin(subject.path, subject.read, subject.applied.append), **{place: broken})  # type: ignore[arg-type]
+        monkeypatch.setattr(subject.reloader, "_origin", origin)
+        with pytest.raises(Refused, match="unexpected KeyError while it was") as refused:
+            await subject.reloader.reload()
+        assert "hunter22" not in str(refused.value)
+        assert not subject.exporter.state.snapshot().reload.successful
 
 
 @pytest.mark.timeout(180)
