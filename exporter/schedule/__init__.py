@@ -74,7 +74,10 @@ class Schedule:
         for task in tasks:
             task.cancel()
         if tasks:
-            await asyncio.wait(tasks, timeout=2 * CLOSE_SECONDS)
+            _, hanging = await asyncio.wait(tasks, timeout=2 * CLOSE_SECONDS)
+            for name, task in ((one.probe.name, task) for one in ending for task in one.tasks if task in hanging):
+                task.cancel()
+                self._tools.abandoned(name, task)
         closing = {asyncio.create_task(scheduled.probe.aclose()): scheduled.probe.name for scheduled in ending}
         if closing:
             closed, hanging = await asyncio.wait(closing, timeout=CLOSE_SECONDS)

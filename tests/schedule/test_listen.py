@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 from itertools import pairwise
 
 import pytest
@@ -15,9 +16,9 @@ from tests.schedule.timetravel import travel
 class Listening(StageProbe):
     """Its listener does as `ends` says, one entry for each start; then it listens for ever."""
 
-    ends: tuple[Exception | None, ...] = ()
+    ends: tuple[BaseException | None, ...] = ()
 
-    def __init__(self, *ends: Exception | None) -> None:
+    def __init__(self, *ends: BaseException | None) -> None:
         super().__init__("broker", stage_settings(interval="60s"))
         self.ends = ends
         self.started: list[float] = []
@@ -47,7 +48,7 @@ def test_a_listener_is_restarted_a_second_after_it_ends(caplog: pytest.LogCaptur
     assert [round(later - probe.started[0]) for later in probe.started] == [0, 1, 2, 3, 4]
     assert [record.getMessage() for record in caplog.records] == [
         "listening ended, again in 1s: reset: connection reset",
-        "listening ended, again in 1s: unexpected ValueError; please report it",
+        "listening ended, again in 1s: internal: unexpected ValueError; please report it",
     ]
 
 
@@ -150,3 +151,51 @@ def test_a_listener_may_have_an_open_circuit_tried_now() -> None:
             assert stage.loop.time() - probe.began[-3] < 20
 
     travel(main())
+
+
+def test_a_cancel_from_within_and_a_translation_that_breaks_end_no_listener_for_good(caplog: pytest.LogCaptureFixture) -> None:
+    """A probe that has gone deaf without a word is worse than one that says so."""
+
+    class Broken(Listening):
+        @staticmethod
+        def translate(error: Exception) -> ProbeError | None:
+            raise KeyError("secret text")
+
+    probe = Broken(asyncio.CancelledError(), ValueError("secret text"))
+
+    async def main() -> None:
+        async with Stage(probe):
+            await asyncio.sleep(30)
+
+    with caplog.at_level(logging.WARNING):
+        travel(main())
+    assert [round(later - probe.started[0]) for later in probe.started] == [0, 1, 2]
+    assert [record.getMessage() for record in caplog.records] == [
+        "listening ended, again in 1s: internal: unexpected CancelledError; please report it",
+        "listening ended, again in 1s: internal: unexpected KeyError; please report it",
+    ]
+
+
+def test_a_listener_that_swallows_its_end_is_abandoned_and_counted() -> None:
+    """It has an owner until it ends, and nobody waits for it."""
+
+    class Deaf(StageProbe):
+        async def listen(self, wake: object) -> None:
+            while not self.closed or asyncio.get_running_loop().time() < ends[0]:
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(1)
+
+    probe = Deaf("broker", stage_settings())
+    ends: list[float] = []
+
+    async def main() -> int:
+        async with Stage(probe) as stage:
+            await asyncio.sleep(5)
+            ends.append(stage.loop.time() + 60)
+            await stage.schedule.remove("broker")
+            assert stage.loop.time() <= ends[0] - 60 + 3
+            (task,) = stage.abandoned
+            await asyncio.wait((task,))
+            return stage.tally().abandoned
+
+    assert travel(main()) == 1
