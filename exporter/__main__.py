@@ -11,6 +11,9 @@ from types import FrameType, TracebackType
 
 from exporter import healthcheck
 
+_OTHERS = frozenset({"check", "probe", "generate", "demo"})
+"""Commands that end when their terminal does."""
+
 
 def main() -> None:
     """Runs the command line of this process and exits with its code."""
@@ -19,6 +22,8 @@ def main() -> None:
         sys.exit(healthcheck.main(sys.argv[1:]))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)  # until a command that has something to clear up puts its own in place
+    if _OTHERS.isdisjoint(sys.argv[1:]):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until `run` reloads by it: what it will load is not old yet
     from exporter.cli import main as command_line  # noqa: PLC0415 - not before it is known to be needed
 
     command_line()

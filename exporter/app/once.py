@@ -32,7 +32,11 @@ async def probe_once(
             exporter.schedule.refuse(name, probe)
             runs[name].append(exporter.schedule.refused_run(probe))
             return
-        exporter.schedule.attach(probe)
+        try:
+            exporter.schedule.attach(probe)
+        except ProbeError as error:
+            await once(name, error)
+            return
         await run_once(probe, exporter.tools, partial(note, name))
 
     await asyncio.gather(*(once(name, probe) for name, probe in (await exporter.load(chosen)).items()))

@@ -9,6 +9,7 @@ from exporter.errors import MESSAGE_LENGTH, ProbeError
 from exporter.log import about
 from exporter.model import CHECK, CircuitStatus, Outcome, Reason, Run, Status
 from exporter.probes.base import Collector
+from exporter.schedule.asked import Asked
 from exporter.schedule.changes import tell_change
 from exporter.schedule.jobs import AnyProbe, check_job, collector_job
 from exporter.schedule.loop import verdict
@@ -40,6 +41,9 @@ class Schedule:
         """Starts the probe's check, its collectors and its listener."""
         try:
             collectors = self.attach(probe)
+        except ProbeError as error:
+            self.refuse(probe.name, error)
+            return
         except Exception as error:  # noqa: BLE001  # around one probe, which has no run yet
             told = f"unexpected {type(error).__name__} in collectors; please report it"
             self.refuse(probe.name, ProbeError(Reason.INTERNAL, told))
@@ -48,9 +52,19 @@ class Schedule:
         self._scheduled[probe.name] = Scheduled(probe, collectors, record, self._tools, self._checked)
 
     def attach(self, probe: AnyProbe) -> tuple[Collector, ...]:
-        """Tells the state where to ask the probe, and which collectors it has; returns these."""
+        """Tells the state where to ask the probe, and which collectors it has; returns these.
+
+        Raises:
+            ProbeError: reason internal; a collector that cannot be run.
+        """
         collectors = probe.collectors()
-        self._state.of(probe.name).attach(Live(probe.pool, probe.counters), [collector.name for collector in collectors])
+        names = [CHECK, *(collector.name for collector in collectors)]
+        for collector in collectors:
+            if names.count(collector.name) > 1 or not (collector.interval_seconds > 0 and collector.timeout_seconds > 0):
+                told = f"collector {collector.name}: a name that is taken, or no interval or timeout above 0; please report it"
+                raise ProbeError(Reason.INTERNAL, told)
+        asked = Asked(probe)
+        self._state.of(probe.name).attach(Live(asked.pool, asked.counters), [collector.name for collector in collectors])
         return collectors
 
     def refuse(self, name: str, error: ProbeError) -> None:

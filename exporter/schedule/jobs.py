@@ -3,7 +3,7 @@
 from typing import Any
 
 from exporter.circuit import CircuitPolicy
-from exporter.model import CHECK
+from exporter.model import CHECK, Metric
 from exporter.probes.base import Collector, Probe, ProbeSettings, RetrySettings
 from exporter.retry import PRESETS, RetryPolicy
 from exporter.schedule.run import Job
@@ -34,6 +34,11 @@ def circuit_policy(settings: ProbeSettings) -> CircuitPolicy | None:
     )
 
 
+def declared(settings: ProbeSettings) -> dict[str, Metric]:
+    """The metrics that a reading of such a probe may have, by name; the up series is written by each check."""
+    return {metric.name: metric for metric in settings.declared() if metric != settings.up}
+
+
 def check_job(probe: AnyProbe) -> Job:
     settings = probe.settings
     return Job(
@@ -43,6 +48,7 @@ def check_job(probe: AnyProbe) -> Job:
         work=probe.check,
         translate=probe.translate,
         drop=probe.drop,
+        declared=declared(probe.settings),
         retry=retry_policy(settings),
         degraded_after_seconds=settings.degraded_after,
     )
@@ -56,5 +62,6 @@ def collector_job(probe: AnyProbe, collector: Collector) -> Job:
         work=collector.run,
         translate=probe.translate,
         drop=probe.drop,
+        declared=declared(probe.settings),
         retry=retry_policy(probe.settings),
     )

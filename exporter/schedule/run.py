@@ -6,7 +6,7 @@ aborted, and a task that outlives its cancellation by a second is abandoned and 
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from random import Random
 from traceback import extract_tb
@@ -14,8 +14,9 @@ from traceback import extract_tb
 from exporter import phase
 from exporter.errors import MESSAGE_LENGTH, ProbeError
 from exporter.log import about
-from exporter.model import Distribution, Family, Kind, Outcome, Phase, Reading, Reason, Run
+from exporter.model import Metric, Outcome, Phase, Reading, Reason, Run
 from exporter.retry import PRESETS, RetryPolicy, retrying
+from exporter.schedule.flaws import flaw
 from exporter.secret import Redactor, one_line
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,10 @@ NO_RETRY = PRESETS["none"]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is run: `name` of the collector (CHECK for the check), its deadline, and how to let go of what it holds."""
+    """What is run: `name` of the collector (CHECK for the check), its deadline, and how to let go of what it holds.
+
+    `declared` are the metrics, by name, that a reading may have.
+    """
 
     probe: str
     name: str
@@ -36,6 +40,7 @@ class Job:
     work: Callable[[], Awaitable[Reading]]
     translate: Callable[[Exception], ProbeError | None]
     drop: Callable[[str], None]
+    declared: Mapping[str, Metric]
     retry: RetryPolicy = NO_RETRY
     degraded_after_seconds: float | None = None
 
@@ -97,6 +102,8 @@ class Runner:
             return await self.job.work()
         except ProbeError:
             raise
+        except (SystemExit, KeyboardInterrupt) as error:  # a library that exits: asyncio would end the process
+            raise self._internal(error) from error
         except Exception as error:
             known = self.job.translate(error)
             if known is None:
@@ -124,13 +131,19 @@ class Runner:
         self._drop()
         if not isinstance(error, ProbeError):
             error = self._internal(error)
+        wrong = flaw(error.reading, self.job.declared) if error.reading is not None else None
+        if wrong is not None:
+            return self._flawed(wrong, began, attempts)
         return self._failed(error.reason, error.message, began, attempts, error.reading)
 
+    def _flawed(self, wrong: str, began: float, attempts: Attempts) -> Run:
+        self._report(wrong)
+        return self._failed(Reason.INTERNAL, wrong, began, attempts, None)
+
     def _succeeded(self, reading: Reading, began: float, attempts: Attempts) -> Run:
-        wrong = malformed(reading)
+        wrong = flaw(reading, self.job.declared)
         if wrong is not None:
-            self._report(wrong)
-            return self._failed(Reason.INTERNAL, wrong, began, attempts, None)
+            return self._flawed(wrong, began, attempts)
         run = replace(self._ended(Outcome.SUCCESS, began, attempts), reading=reading)
         if reading.degraded is not None:
             return replace(run, outcome=Outcome.DEGRADED, reason=reading.degraded, message=self._safe(reading.message or ""))
@@ -194,30 +207,6 @@ class Runner:
             task.exception()  # seen: it came too late to count
         if cancelled is not None:
             raise cancelled
-
-
-def malformed(reading: object) -> str | None:
-    """What keeps a reading from being shown, None when nothing does: one bad row would cost the scraper the whole page.
-
-    A probe of somebody else's may have met no type checker.
-    """
-    if not isinstance(reading, Reading):
-        return "the run returned no reading"
-    return next(filter(None, map(_malformed, reading.families)), None)
-
-
-def _malformed(family: Family) -> str | None:
-    metric = family.metric
-    rows: Iterable[tuple[tuple[str, ...], object]] = family.rows
-    wanted: tuple[type, ...] = (Distribution,) if metric.kind is Kind.HISTOGRAM else (int, float)
-    seen = set()
-    for values, value in rows:
-        if len(values) != len(metric.labels) or not all(isinstance(text, str) for text in values):
-            return f"{metric.name}: label values do not fit its labels"
-        if type(value) not in wanted:
-            return f"{metric.name}: a value is no {' and no '.join(kind.__name__ for kind in wanted)}"
-        seen.add(values)
-    return None if len(seen) == len(family.rows) else f"{metric.name}: two rows have the same labels"
 
 
 def _may_wait(attempts: Attempts, seconds: float) -> bool:

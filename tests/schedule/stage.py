@@ -16,8 +16,14 @@ from exporter.state import State, Watched
 EPOCH = 1_700_000_000.0
 
 
+NUMBER = Metric("stage_number", Kind.GAUGE, "What a reading may have.")
+
+
 class StageSettings(ProbeSettings):
     up: ClassVar[Metric] = Metric("stage_up", Kind.GAUGE, "Whether it is up.")
+
+    def declared(self) -> tuple[Metric, ...]:
+        return (self.up, NUMBER)
 
 
 Act = Callable[[], Awaitable[Reading]]

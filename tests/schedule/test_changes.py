@@ -9,9 +9,9 @@ import pytest
 from exporter.errors import ProbeError
 from exporter.log.fields import About
 from exporter.log.lines import about_of
-from exporter.model import Family, Kind, Metric, Reading, Reason, Status
+from exporter.model import Family, Reading, Reason, Status
 from exporter.probes.base import Collector
-from tests.schedule.stage import Stage, StageProbe, good, stage_settings
+from tests.schedule.stage import NUMBER, Stage, StageProbe, good, stage_settings
 from tests.schedule.timetravel import travel
 
 HOUR = 3600.0
@@ -93,7 +93,7 @@ def test_a_collector_says_nothing_of_an_outage_of_the_whole_target(caplog: pytes
 
 
 async def twice() -> Reading:
-    return Reading((Family(Metric("m", Kind.GAUGE, "M."), (((), 1.0), ((), 1.0))),))
+    return Reading((Family(NUMBER, (((), 1.0), ((), 1.0))),))
 
 
 async def broken() -> Reading:
@@ -101,7 +101,7 @@ async def broken() -> Reading:
 
 
 @pytest.mark.parametrize(
-    ("act", "said"), [(broken, "unexpected ValueError at broken:"), (twice, "m: two rows have the same labels")]
+    ("act", "said"), [(broken, "unexpected ValueError at broken:"), (twice, "stage_number: two rows have the same labels")]
 )
 def test_a_bug_in_each_run_is_one_line(caplog: pytest.LogCaptureFixture, act: Callable[[], Awaitable[Reading]], said: str) -> None:
     """At 15 s that would be six thousand lines a day."""

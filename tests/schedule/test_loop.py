@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from exporter.errors import ProbeError
-from exporter.model import CircuitState, Outcome, Reading, Reason, Skip, Status
+from exporter.model import CircuitState, Family, Outcome, PoolUse, Reading, Reason, Skip, Status
 from exporter.probes.base import Collector
 from tests.schedule.stage import Stage, StageProbe, good, stage_settings
 from tests.schedule.timetravel import travel
@@ -473,3 +473,38 @@ def test_closing_is_bounded_with_every_probe_hanging() -> None:
         return took
 
     assert travel(main()) <= 3.0
+
+
+def test_counts_that_break_cost_their_probe_its_counts_and_nobody_the_page(caplog: pytest.LogCaptureFixture) -> None:
+    """A snapshot asks every probe; it is what /health and /metrics are made of."""
+
+    class Broken(StageProbe):
+        def counters(self) -> tuple[int, tuple[Family, ...]]:
+            raise KeyError("secret text")
+
+        def pool(self) -> PoolUse | None:
+            raise KeyError("secret text")
+
+    async def main() -> Status:
+        async with Stage(Broken("bad", stage_settings()), StageProbe("good", stage_settings())) as stage:
+            await stage.checks(1, 1)
+            assert stage.tally(0).pool is None
+            return stage.status(1).status
+
+    assert travel(main()) is Status.HEALTHY
+    assert sorted(record.getMessage() for record in caplog.records if record.levelname == "ERROR") == [
+        f"unexpected KeyError in {what}; please report it" for what in ("counters", "pool")
+    ]
+
+
+@pytest.mark.parametrize(("name", "interval"), [("check", 10.0), ("rows", 0.0)])
+def test_a_collector_that_cannot_be_run_is_a_finding(name: str, interval: float) -> None:
+    """Of a package's probe: run as it says it would spin, or pass for the check."""
+
+    async def main() -> str | None:
+        collector = Collector(name, interval, 5.0, good)
+        async with Stage(StageProbe("db", stage_settings(), collectors=(collector,))) as stage:
+            await stage.until(lambda: stage.status().status is Status.UNHEALTHY)
+            return stage.status().message
+
+    assert str(travel(main())).startswith(f"collector {name}: ")

@@ -19,6 +19,9 @@ from tests.schedule.timetravel import travel
 THREE = RetryPolicy(3, 0.5, 2.0)
 
 
+METRIC = Metric("m", Kind.GAUGE, "M.", ("a",))
+
+
 class Bench:
     """Runs one job and keeps what became of it."""
 
@@ -28,7 +31,7 @@ class Bench:
         self.dropped: list[str] = []
         self.abandoned: list[asyncio.Task[object]] = []
         tools = Tools(lambda: 0.0, Random(1), Redactor([Secret("hunter22")]), lambda _, task: self.abandoned.append(task))
-        keys = {"timeout_seconds": 2.0, "translate": self._translate, "drop": self.dropped.append, **job}
+        keys = {"timeout_seconds": 2.0, "translate": self._translate, "drop": self.dropped.append, "declared": {"m": METRIC}, **job}
         self.runner = Runner(Job("db", "check", work=work, **keys), tools)  # type: ignore[arg-type]
 
     @staticmethod
@@ -94,7 +97,16 @@ def test_an_unexpected_exception_is_internal_and_its_text_stays_inside() -> None
     assert "hunter22" not in run.message
 
 
-METRIC = Metric("m", Kind.GAUGE, "M.", ("a",))
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+def test_a_library_that_exits_ends_its_run_and_nothing_else(error: BaseException) -> None:
+    """asyncio would end the whole process, without a word."""
+
+    async def work() -> Reading:
+        raise error
+
+    run = travel(Bench(work).go())
+    assert (run.outcome, run.reason) == (Outcome.FAILURE, Reason.INTERNAL)
+    assert str(run.message).startswith(f"unexpected {type(error).__name__} at work:")
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,12 @@
 
 import pytest
 
-from exporter.model import Family, Kind, Metric, Reading
+from exporter.model import Family, Reading
 from exporter.probes.base import Collector
-from tests.schedule.stage import Stage, StageProbe, stage_settings
+from tests.schedule.stage import NUMBER, Stage, StageProbe, stage_settings
 from tests.schedule.timetravel import travel
 
-LOCKS = Family(Metric("locks", Kind.GAUGE, "Locks."), (((), 1),))
+LOCKS = Family(NUMBER, (((), 1),))
 
 
 async def locks() -> Reading:
