@@ -172,6 +172,8 @@ class Exporter:
         self.exposition.relabel(new.labels)
         for name in change.removed:
             self.state.remove(name)
+        for name in change.changed:
+            self.exposition.forget(name)
         for name in (*change.added, *change.changed):
             self.state.add(watched(name, new.probes[name], new), self._now())
         for name in change.kept:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporter.app.difference import Difference, difference
+from exporter.app.difference import difference
 from exporter.app.exporter import Exporter
 from exporter.config import Configuration
 from exporter.drivers.thread import in_thread
@@ -137,7 +137,7 @@ class Reloader:
         if isinstance(found, str):
             raise self._refused(found)
         try:
-            return f"reloaded: {await self._take(found)}"
+            return f"reloaded: {'; '.join(await self._take(found))}"
         except TimeoutError:
             raise self._refused(f"{found.source}: the code of its probes could not be loaded within {LOAD_SECONDS:.0f}s") from None
         except Exception as error:
@@ -145,7 +145,8 @@ class Reloader:
                 f"{found.source}: unexpected {type(error).__name__} while it was applied; please report it"
             ) from error
 
-    async def _take(self, new: Configuration) -> Difference:
+    async def _take(self, new: Configuration) -> list[str]:
+        """Has it take effect; returns what is to be told of it."""
         old = self._exporter.configuration
         async with asyncio.timeout(LOAD_SECONDS):
             loaded = await self._exporter.load_changed(new)
@@ -153,11 +154,12 @@ class Reloader:
         self._origin.applied(new)
         self._exporter.state.reloaded(time.time())
         log.info("configuration reloaded: %s", change)
-        for warning in new.warnings:
-            log.warning("%s", warning)
+        warnings = [str(warning) for warning in new.warnings]
         if new.listen != old.listen:
-            log.warning("listen: the address stays %s until a restart", old.listen)
-        return change
+            warnings.append(f"listen: the address stays {old.listen} until a restart")
+        for warning in warnings:
+            log.warning("%s", warning)
+        return [str(change), *warnings]
 
     def _refused(self, problems: str) -> Refused:
         first, *more = problems.splitlines()

@@ -126,7 +126,7 @@ class Exposition:
 
     def _update(self, snapshot: Snapshot, now: float) -> None:
         for gone in self._versions.keys() - {tally.name for tally in snapshot.tallies}:
-            self._forget(gone)
+            self.forget(gone)
         for status, tally in zip(snapshot.probes, snapshot.tallies, strict=True):
             if self._versions.get(tally.name) != tally.version or now >= self._expiries[tally.name]:
                 self._put_blocks(tally, now)
@@ -208,7 +208,10 @@ class Exposition:
             self._order = [self._families[name] for name in sorted(self._families)]
         return joined
 
-    def _forget(self, probe: str) -> None:
+    def forget(self, probe: str) -> None:
+        """The probe is gone, or another has its name: whose metrics may have another type, other labels and other help."""
+        if probe not in self._versions:
+            return
         for told in OF_PROBE:
             self._remove(told.metric.name, (probe, OWN))
         for name, collector in self._shown.pop(probe):

@@ -126,6 +126,26 @@ async def test_a_changed_probe_begins_anew_and_counts_on(tmp_path: Path, refused
         assert now >= failures
 
 
+async def test_a_metric_that_was_written_anew_has_its_new_labels_and_help(tmp_path: Path, database: str) -> None:
+    """Also where no page was read in between."""
+
+    def text(label: str, told: str) -> str:
+        query = "SELECT 'BTC' AS symbol, 'BTC' AS pair, 1 AS n"
+        metric = f"{{type: counter, help: {told}, value: n, labels: [{label}]}}"
+        return f'probes:\n{postgres(database)[:-2]}, queries: {{q: {{sql: "{query}", metrics: {{things_total: {metric}}}}}}}}}\n'
+
+    def read() -> bool:
+        blocks = subject.exporter.state.snapshot().tallies[0].blocks
+        return any(block.family.metric.name == "things_total" for block in blocks)
+
+    async with Subject(tmp_path, text("symbol", "Old.")) as subject:
+        await eventually(lambda: subject.samples("things_total") == {"things_total{probe=db,symbol=BTC}": 1.0}, 10)
+        await subject.reload(text("pair", "New."))
+        await eventually(read, 10)
+        assert subject.samples("things_total") == {"things_total{pair=BTC,probe=db}": 1.0}
+        assert b"# HELP things_total New.\n" in subject.exporter.page(openmetrics=False)
+
+
 async def test_what_every_series_carries_changes_with_no_probe_disturbed(tmp_path: Path, database: str) -> None:
     """`labels` and the token take effect; the probe's connection knows nothing of it."""
     async with Subject(tmp_path, f"labels: {{env: old}}\nprobes:\n{postgres(database)}") as subject:
