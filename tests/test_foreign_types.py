@@ -223,7 +223,7 @@ BY = "2:15: probes.odd.type: is brought by odd-probe 1.0, which is broken: "
             SETTINGS.replace('"odd_up"', '"pg_up_total"'),
             "pg_up_total is the same as pg_up of type postgres once _total, _bucket, _sum and _count are taken off",
         ),
-        (SETTINGS.replace('"Up."', '"Up.", ("job",)'), "odd_up: the label job is reserved: Prometheus sets it"),
+        (SETTINGS.replace('"Up."', '"Up.", ("job",)'), "odd_up: the label job: `job` is reserved: Prometheus sets it"),
     ],
 )
 def test_a_broken_package_is_one_problem_at_the_type(install: Installing, tmp_path: Path, source: str, sentence: str) -> None:

@@ -8,20 +8,19 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from random import Random
-from typing import Any
 
 from exporter import __version__
+from exporter.app import loading
 from exporter.app.difference import Difference, difference
+from exporter.app.loading import Loaded
 from exporter.config import Configuration
 from exporter.drivers.dns import Resolver
-from exporter.drivers.thread import in_thread
 from exporter.errors import ExporterError, ProbeError
 from exporter.exposition import Exposition
 from exporter.exposition.own import build
 from exporter.exposition.process import Process
-from exporter.model import Family, Reason
-from exporter.probes.base import Probe, ProbeSettings, Runtime
-from exporter.probes.installed import probe_of
+from exporter.model import Family
+from exporter.probes.base import ProbeSettings, Runtime
 from exporter.schedule import Schedule, Tools
 from exporter.secret import Redactor
 from exporter.state import State, Watched
@@ -50,11 +49,6 @@ def watched(name: str, settings: ProbeSettings, configuration: Configuration) ->
     )
 
 
-def enabled(probes: Mapping[str, ProbeSettings]) -> dict[str, ProbeSettings]:
-    """Those that are to run."""
-    return {name: settings for name, settings in probes.items() if settings.enabled}
-
-
 class CannotListen(ExporterError):
     """The address cannot be served on; the message says why."""
 
@@ -75,10 +69,6 @@ class Abandoned:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # seen: nobody waits for it any more
-
-
-Loaded = Probe[Any] | ProbeError
-"""A probe, or why it could not be made."""
 
 
 class Exporter:
@@ -141,8 +131,15 @@ class Exporter:
         return server
 
     async def start(self) -> None:
-        """Loads the enabled probes and gives them to the schedule. One that cannot be loaded is a failed check, not our end."""
-        self._begin(await self.load(enabled(self.configuration.probes)))
+        """Loads the enabled probes and gives them to the schedule, each type as soon as its code is there.
+
+        One that cannot be loaded is a failed check, not our end.
+        """
+
+        async def begin(probes: Mapping[str, ProbeSettings]) -> None:
+            self._begin(await loading.of_one_type(probes, self._runtime))
+
+        await asyncio.gather(*map(begin, loading.by_type(loading.enabled(self.configuration.probes))))
         gc.collect()
         gc.freeze()  # what is imported stays: full collections need not walk it again
 
@@ -151,7 +148,12 @@ class Exporter:
         change = difference(self.configuration, new)
         self.tools.redactor.learn(new.secrets)
         runtime = replace(self._runtime, instance=new.instance)
-        return await self.load(enabled({name: new.probes[name] for name in (*change.added, *change.changed)}), runtime)
+        chosen = {name: new.probes[name] for name in (*change.added, *change.changed)}
+        return await loading.load(loading.enabled(chosen), runtime)
+
+    async def load(self, chosen: Mapping[str, ProbeSettings]) -> dict[str, Loaded]:
+        """These probes, whether they are enabled or not."""
+        return await loading.load(chosen, self._runtime)
 
     async def apply(self, new: Configuration, loaded: Mapping[str, Loaded]) -> Difference:
         """Takes over another configuration, its probes loaded; returns what it has changed, within a few seconds.
@@ -178,25 +180,6 @@ class Exporter:
             self.state.add(watched(name, new.probes[name], new), self._now())
         for name in change.kept:
             self.state.of(name).relabel(watched(name, new.probes[name], new).labels)
-
-    async def load(self, chosen: Mapping[str, ProbeSettings], runtime: Runtime | None = None) -> dict[str, Loaded]:
-        """These probes, their drivers imported off the loop: that takes longer than an answer may."""
-        shared = runtime or self._runtime
-
-        def load() -> dict[str, Loaded]:
-            return {name: self._load(name, settings, shared) for name, settings in chosen.items()}
-
-        return await in_thread("load probes", load)
-
-    def _load(self, name: str, settings: ProbeSettings, runtime: Runtime) -> Loaded:
-        try:
-            return probe_of(settings.type)(name, settings, runtime)
-        except ProbeError as error:
-            return error
-        except ImportError as error:
-            return ProbeError(Reason.INTERNAL, f"type {settings.type} cannot be loaded: {error.name} is missing; install it again")
-        except Exception as error:  # noqa: BLE001  # around one probe, which has no run yet; its text may hold anything
-            return ProbeError(Reason.INTERNAL, f"unexpected {type(error).__name__} while it was made; please report it")
 
     def _begin(self, loaded: Mapping[str, Loaded]) -> None:
         for name, probe in loaded.items():

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from exporter.app.exporter import Exporter, Loaded
+from exporter.app.exporter import Exporter
+from exporter.app.loading import Loaded
 from exporter.config import Configuration
 from exporter.errors import ProbeError
 from exporter.model import CHECK, CircuitStatus, Outcome, Run

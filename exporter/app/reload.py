@@ -21,8 +21,6 @@ from exporter.web import Refused
 log = logging.getLogger(__name__)
 
 READ_SECONDS = 10.0
-LOAD_SECONDS = 10.0
-"""For the code of new probes; it is read from disk at most once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +136,6 @@ class Reloader:
             raise self._refused(found)
         try:
             return f"reloaded: {'; '.join(await self._take(found))}"
-        except TimeoutError:
-            raise self._refused(f"{found.source}: the code of its probes could not be loaded within {LOAD_SECONDS:.0f}s") from None
         except Exception as error:
             raise self._refused(
                 f"{found.source}: unexpected {type(error).__name__} while it was applied; please report it"
@@ -148,9 +144,7 @@ class Reloader:
     async def _take(self, new: Configuration) -> list[str]:
         """Has it take effect; returns what is to be told of it."""
         old = self._exporter.configuration
-        async with asyncio.timeout(LOAD_SECONDS):
-            loaded = await self._exporter.load_changed(new)
-        change = await self._exporter.apply(new, loaded)
+        change = await self._exporter.apply(new, await self._exporter.load_changed(new))
         self._origin.applied(new)
         self._exporter.state.reloaded(time.time())
         log.info("configuration reloaded: %s", change)

@@ -33,12 +33,12 @@ class Watch:
         return True
 
     def _look(self) -> Signature:
-        """Different whenever the content may be, and much cheaper than that."""
+        """Different whenever the content may be, and much cheaper than that: nobody sets the time of change back."""
         try:
             found = os.stat(self._path)  # noqa: PTH116  # follows the links, as opening does
         except OSError:
             return None
-        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+        return found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns
 
 
 @contextmanager

@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from exporter.config.findings import Findings
 from exporter.config.rules import WrittenProbe
-from exporter.config.series import built_in_metrics, reserved_name, stem
+from exporter.config.series import built_in_metrics, label_problem, reserved_name, stem
 from exporter.model import Metric
 from exporter.probes.base import ProbeSettings
-from exporter.probes.fields import RESERVED_LABELS
 from exporter.probes.installed import BrokenType, blaming, broken
 
 _MOST = 3
@@ -46,4 +45,7 @@ def _metric_problems(settings: ProbeSettings, owners: dict[str, tuple[str, str]]
 
 
 def _label_problems(metric: Metric) -> Iterator[str]:
-    yield from (f"the label {label} is reserved: {why}" for label, why in RESERVED_LABELS.items() if label in metric.labels)
+    told = ((label, label_problem(label)) for label in metric.labels)
+    yield from (f"the label {label}: {problem}" for label, problem in told if problem is not None)
+    if len(set(metric.labels)) != len(metric.labels):
+        yield "a label stands twice"

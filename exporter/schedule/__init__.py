@@ -154,7 +154,7 @@ class Schedule:
 
 
 async def run_once(probe: AnyProbe, tools: Tools, record: Callable[[Run], None]) -> None:
-    """One check, then, unless it failed, every collector once, exactly as the schedule would run them.
+    """One check, then, if the target answered, every collector once, exactly as the schedule would run them.
 
     `record` is told of each run. The probe is closed at the end, within a second.
     """
@@ -165,7 +165,7 @@ async def run_once(probe: AnyProbe, tools: Tools, record: Callable[[Run], None])
         record(run)
 
     await Runner(check_job(probe), tools).run(note)
-    if verdict(runs[0]) is not Verdict.FAILED:
+    if verdict(runs[0]) is Verdict.ANSWERED:
         await asyncio.gather(*(Runner(collector_job(probe, collector), tools).run(note) for collector in probe.collectors()))
     await asyncio.wait((asyncio.create_task(probe.aclose()),), timeout=CLOSE_SECONDS)
 

@@ -7,13 +7,15 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
+from exporter.app import loading
 from exporter.app.exporter import Exporter
+from exporter.app.loading import Loaded
 from exporter.app.reload import Origin, Reloader
 from exporter.config import Configuration, load
 from exporter.model import CircuitState, Reason, Status
@@ -61,6 +63,9 @@ class Subject:
 
     def status(self, name: str) -> Status:
         return next(probe.status for probe in self.exporter.state.snapshot().probes if probe.name == name)
+
+    def reason(self, name: str) -> Reason | None:
+        return next(probe.reason for probe in self.exporter.state.snapshot().probes if probe.name == name)
 
     def circuit(self, name: str) -> CircuitState:
         return next(probe.circuit.state for probe in self.exporter.state.snapshot().probes if probe.name == name)
@@ -301,19 +306,27 @@ async def test_whoever_stops_waiting_for_a_reload_does_not_stop_it(tmp_path: Pat
         await eventually(lambda: subject.status("app") is Status.UNHEALTHY, 10)
 
 
-async def test_code_that_cannot_be_loaded_in_time_is_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package on a mount that hangs must not keep the next reload, or the one after, from taking effect."""
-    monkeypatch.setattr("exporter.app.reload.LOAD_SECONDS", 0.2)
-    one, two, three = (f"probes:\n  app: {{type: http, url: 'http://127.0.0.1:9/{path}'}}\n" for path in "abc")
+async def test_code_that_cannot_be_loaded_in_time_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package on a mount that hangs costs its own probes, neither those of another type nor the next reload."""
+    monkeypatch.setattr("exporter.app.loading.LOAD_SECONDS", 0.2)
+    one, two = (f"probes:\n  app: {{type: http, url: 'http://127.0.0.1:9/{path}'}}\n" for path in "ab")
+    other = "  redis: {type: redis, url: 'redis://127.0.0.1:9'}\n"
     free = threading.Event()
     async with Subject(tmp_path, one) as subject:
-        load = subject.exporter._load
-        monkeypatch.setattr(subject.exporter, "_load", lambda *arguments: free.wait() and load(*arguments))
-        with pytest.raises(Refused, match="the code of its probes could not be loaded within 0s"):
-            await subject.reload(two)
-        assert not subject.exporter.state.snapshot().reload.successful
+        made = loading.made
+
+        def hang(name: str, *arguments: Any) -> Loaded:
+            if name == "app":
+                free.wait()
+            return made(name, *arguments)
+
+        monkeypatch.setattr(loading, "made", hang)
+        await subject.reload(two + other)
+        assert subject.reason("app") is Reason.INTERNAL
+        await eventually(lambda: subject.reason("redis") is Reason.REFUSED, 5)
         free.set()
-        assert await subject.reload(three) == "reloaded: changed app; 0 as before"
+        await subject.reload(one + other)
+        await eventually(lambda: subject.reason("app") is Reason.REFUSED, 5)
 
 
 @pytest.mark.parametrize("place", ["read", "applied"])
