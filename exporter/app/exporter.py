@@ -177,7 +177,7 @@ class Exporter:
         for name in change.changed:
             self.exposition.forget(name)
         for name in (*change.added, *change.changed):
-            self.state.add(watched(name, new.probes[name], new), self._now())
+            self.state.add(watched(name, new.probes[name], new), self._now(), time.time())
         for name in change.kept:
             self.state.of(name).relabel(watched(name, new.probes[name], new).labels)
 

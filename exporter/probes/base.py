@@ -48,7 +48,8 @@ class CircuitSettings(Settings):
     max_wait: Annotated[
         Duration | None,
         Field(
-            description="Longest wait between trials; default 4 × interval but at most 60s, or the interval where that is longer."
+            description="Longest wait between trials, never below the interval;"
+            " default 4 × interval but at most 60s, or the interval where that is longer."
         ),
     ] = None
     max_retry_after: Annotated[Duration, Field(description="Longest Retry-After of a target that is heeded.")] = 3600.0
@@ -209,8 +210,9 @@ class ProbeSettings(Settings):
 
     @property
     def max_wait_seconds(self) -> float:
+        """Never below the interval: a circuit stretches the schedule, and a target that fails is not asked more often for it."""
         written = self.circuit_settings.max_wait if self.circuit_settings else None
-        return written if written is not None else max(self.interval, min(4 * self.interval, LONGEST_WAIT_SECONDS))
+        return max(self.interval, written if written is not None else min(4 * self.interval, LONGEST_WAIT_SECONDS))
 
     def own_schedules(self) -> Mapping[str, OwnSchedule]:
         """Those collectors that can have a schedule of their own, by name."""

@@ -28,7 +28,8 @@ CLOSE_SECONDS = 1.0
 class Schedule:
     """All running probes. Use `add` and `remove`; `aclose` ends everything within a little more than two seconds.
 
-    `auth_failed` is called with a probe's name after every check that its target refused for its credentials.
+    `auth_failed` is called with a probe's name after every run, of its check or a collector, that its target refused for its
+    credentials.
     """
 
     def __init__(self, state: State, tools: Tools, auth_failed: Callable[[str], None] = lambda _: None) -> None:
@@ -49,7 +50,7 @@ class Schedule:
             self.refuse(probe.name, ProbeError(Reason.INTERNAL, told))
             return
         record = self._state.of(probe.name)
-        self._scheduled[probe.name] = Scheduled(probe, collectors, record, self._tools, self._checked)
+        self._scheduled[probe.name] = Scheduled(probe, collectors, record, self._tools, self._ended)
 
     def attach(self, probe: AnyProbe) -> tuple[Collector, ...]:
         """Tells the state where to ask the probe, and which collectors it has; returns these.
@@ -122,11 +123,17 @@ class Schedule:
             for tell in told:
                 tell()
 
+    def _ended(self, scheduled: Scheduled, run: Run) -> None:
+        if self._scheduled.get(scheduled.probe.name) is not scheduled:
+            return  # it is on its way out: what it still says concerns nobody
+        if run.collector == CHECK:
+            self._checked(scheduled, run)
+        if run.reason is Reason.AUTH:
+            self._auth_failed(scheduled.probe.name)
+
     def _checked(self, scheduled: Scheduled, run: Run) -> None:
         """A change is told; a parent is looked at when a child begins to fail, and its children once it has recovered."""
         name, record = scheduled.probe.name, scheduled.record
-        if self._scheduled.get(name) is not scheduled:
-            return  # it is on its way out: what it still says concerns nobody
         before, scheduled.confirmed = scheduled.confirmed, record.status
         began_to_fail, scheduled.failing = record.failing and not scheduled.failing, record.failing
         if record.status is not before:
@@ -135,8 +142,6 @@ class Schedule:
             self._try_children(name)
         if began_to_fail:
             self._ask_parents(scheduled)
-        if run.reason is Reason.AUTH:
-            self._auth_failed(name)
 
     def _try_children(self, name: str) -> None:
         """Within a second, spread, so that a broker that has just come back is not met by all at once."""

@@ -152,13 +152,19 @@ def verdict(run: Run) -> Verdict:
 
 
 class CollectorLoop:
-    """One collector of one probe, for ever; rests until a check has succeeded, while it fails, and until the circuit is closed."""
+    """One collector of one probe, for ever; rests until a check has succeeded, while it fails, and until the circuit is closed.
 
-    def __init__(self, runner: Runner, timing: Timing, may_collect: asyncio.Event, record: Record) -> None:
+    `collected` is called with every run, once it is recorded.
+    """
+
+    def __init__(
+        self, runner: Runner, timing: Timing, may_collect: asyncio.Event, record: Record, collected: Callable[[Run], None]
+    ) -> None:
         self._runner = runner
         self._timing = timing
         self._may_collect = may_collect
         self._into = record
+        self._collected = collected
         self._changes = CollectorChanges(runner.job.probe)
 
     async def run(self) -> None:
@@ -175,3 +181,4 @@ class CollectorLoop:
         self._into.take(run, self._timing.stale_seconds)
         if run.outcome is not Outcome.CANCELLED:
             self._changes.heard(run, check_fails=self._into.failing)
+        self._collected(run)

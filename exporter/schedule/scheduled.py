@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 class Scheduled:
     """A probe with its tasks, which begin to run at once; mutable, owned by the schedule.
 
-    `checked` is called with this and the run after every check; `confirmed` and `failing` are as they were before it, for
-    whoever is called to compare and set.
+    `ended` is called with this and each run of its check and its collectors; `confirmed` and `failing` are as they were before it,
+    for whoever is called to compare and set.
     """
 
     def __init__(
@@ -29,16 +29,17 @@ class Scheduled:
         collectors: Sequence[Collector],
         record: Record,
         tools: Tools,
-        checked: "Callable[[Scheduled, Run], None]",
+        ended: "Callable[[Scheduled, Run], None]",
     ) -> None:
         self.probe = probe
         self.record = record
         self.confirmed = Status.UNKNOWN
         self.failing = False
+        self._ended: Callable[[Run], None] = lambda run: ended(self, run)
         settings = probe.settings
         timing = Timing(settings.interval, settings.stale_seconds(settings.interval), settings.confirm_seconds)
         runner = Runner(check_job(probe), tools)
-        self.loop = CheckLoop(runner, timing, circuit_policy(settings), record, lambda run: checked(self, run))
+        self.loop = CheckLoop(runner, timing, circuit_policy(settings), record, self._ended)
         loops = [self.loop.run(), *(self._collecting(collector, tools) for collector in collectors)]
         if type(probe).listen is not Probe.listen:
             loops.append(keep_listening(probe.name, lambda: probe.listen(self.loop.ask), probe.translate, tools.redactor))
@@ -50,7 +51,7 @@ class Scheduled:
         settings, interval = self.probe.settings, collector.interval_seconds
         runner = Runner(collector_job(self.probe, collector), tools)
         timing = Timing(interval, collector.stale_seconds or settings.stale_seconds(interval))
-        return CollectorLoop(runner, timing, self.loop.collecting, self.record).run()
+        return CollectorLoop(runner, timing, self.loop.collecting, self.record, self._ended).run()
 
 
 def tell_death(task: "asyncio.Task[None]") -> None:

@@ -10,6 +10,8 @@ from exporter.model import History, Recent, Reload, Snapshot
 from exporter.state.record import Live, Record, Tallies, Watched
 
 LAG_SAMPLES = 60
+MOST_GONE = 100
+"""Removed probes whose counts are kept, in case they come back."""
 
 __all__ = ["Live", "Record", "State", "Watched"]
 
@@ -22,7 +24,7 @@ class State:
 
     def __init__(self, now: float, wall: float) -> None:
         self._records: dict[str, Record] = {}
-        self._tallies: dict[str, Tallies] = {}  # of every name ever configured: a probe that comes back counts on
+        self._tallies: dict[str, Tallies] = {}  # also of names that are gone: a probe that comes back counts on
         self._numbers = count(1)
         self._generation = 0
         self._beat = now
@@ -31,13 +33,13 @@ class State:
         self._lags: deque[float] = deque(maxlen=LAG_SAMPLES)
         self._reload = Reload(successful=True, at=wall)
 
-    def add(self, watched: Watched, now: float) -> Record:
+    def add(self, watched: Watched, now: float, wall: float = 0.0) -> Record:
         """A probe exists from now on, a disabled one too. One of its name makes room; what was counted under the name counts on,
         and what is remembered of it is not forgotten."""
         tallies = self._tallies.setdefault(watched.name, Tallies())
         record = Record(watched, now, self._numbers.__next__, self._stood, tallies)
         if watched.name in self._records:
-            record.inherit(self._records[watched.name], now)
+            record.inherit(self._records[watched.name], now, wall)
         self._records[watched.name] = record
         self._stood()
         return record
@@ -45,6 +47,10 @@ class State:
     def remove(self, name: str) -> None:
         """The probe is seen no more, from this moment on."""
         del self._records[name]
+        self._tallies[name] = self._tallies.pop(name)  # the last to be forgotten
+        gone = (known for known in self._tallies if known not in self._records)
+        for forgotten in list(gone)[:-MOST_GONE]:
+            del self._tallies[forgotten]
         self._stood()
 
     def of(self, name: str) -> Record:
@@ -56,7 +62,7 @@ class State:
         if name in self._records:
             self._records[name].abandoned()
         else:
-            self._tallies[name].abandoned += 1
+            self._tallies.setdefault(name, Tallies()).abandoned += 1
 
     def reloaded(self, wall: float) -> None:
         """A configuration has taken effect."""

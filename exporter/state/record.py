@@ -160,9 +160,11 @@ class Record:
         self._views: tuple[ProbeStatus, ProbeTally] | None = None
         self.plan(now, now, self._circuit, None)
 
-    def inherit(self, other: "Record", now: float) -> None:
+    def inherit(self, other: "Record", now: float, at: float) -> None:
         """Goes on with the past of the one whose place it takes; that one, which may still be written to, gets another."""
         self.past, other.past = other.past, self.past
+        if other.status is not self.status:
+            self.past.change(Change(at, other.status, self.status, None, None))
         self._observe(now)
 
     # -- what its loops write ----------------------------------------------------------------------------------------

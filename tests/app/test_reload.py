@@ -24,6 +24,7 @@ from exporter.web import Refused
 from tests.faults import resetting, silent
 from tests.servers import closed_port, eventually, execute, fetch, open_fds
 
+LOCKS = "sidecar_collector_success{collector=locks,probe=db}"
 QUICK = "{interval: 200ms, timeout: 200ms}"
 LISTEN = "127.0.0.1:0"
 
@@ -129,6 +130,22 @@ async def test_a_changed_probe_begins_anew_and_counts_on(tmp_path: Path, refused
         await eventually(lambda: "reason=reset" in str(subject.samples("sidecar_probe_failures_total")), 10)
         now = subject.samples("sidecar_probe_failures_total")["sidecar_probe_failures_total{probe=app,reason=refused}"]
         assert now >= failures
+
+
+async def test_a_password_that_only_collectors_have_been_refused_for_heals_too(tmp_path: Path, database: str) -> None:
+    """The check keeps its connection from before the rotation and is content; the collectors had to log in again."""
+    secret = tmp_path / "password"
+    secret.write_text("first\n")
+    await execute(database, "DROP ROLE IF EXISTS turning", "CREATE ROLE turning LOGIN PASSWORD 'first'")
+    text = f"probes:\n{postgres(database, username='turning', password=f'${{file:{secret}}}')}"
+    async with Subject(tmp_path, text) as subject:
+        await eventually(lambda: bool(subject.samples("pg_locks_count")), 10)
+        secret.write_text("second\n")
+        others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'turning' AND query NOT LIKE '%SELECT 1'"
+        await execute(database, "ALTER ROLE turning PASSWORD 'second'", others)
+        await eventually(lambda: len(subject.applied) == 1, 10)
+        await eventually(lambda: subject.samples("sidecar_collector_success").get(LOCKS) == 1.0, 10)
+    await execute(database, "DROP ROLE turning")
 
 
 async def test_a_metric_that_was_written_anew_has_its_new_labels_and_help(tmp_path: Path, database: str) -> None:

@@ -92,6 +92,12 @@ def test_default_holds_unless_the_probe_writes_its_own() -> None:
     assert probe.max_wait_seconds == 120.0
 
 
+def test_a_circuit_never_asks_more_often_than_the_schedule() -> None:
+    """A wait below the interval would make a load of a target that fails."""
+    probe = configured("probes:\n  a: {type: http, url: 'http://127.0.0.1/', interval: 5m, circuit: {max_wait: 1s}}\n").probes["a"]
+    assert probe.max_wait_seconds == 300.0
+
+
 def test_default_timeout_is_lowered_to_an_own_interval() -> None:
     """One default for slow probes must not be an error for every fast one."""
     configuration = configured("defaults: {timeout: 10s}\nprobes:\n" + DB + "    interval: 3s\n")

@@ -14,8 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from exporter.exposition import Exposition
 from exporter.exposition.lines import header, lines, number
 from exporter.exposition.process import Process
-from exporter.model import CHECK, CircuitStatus, Distribution, Family, Kind, Metric, Outcome, Reading, Reason, Run
-from exporter.state import Live, State, Watched
+from exporter.model import CHECK, CircuitStatus, Distribution, Family, Kind, Metric, Outcome, Reading, Reason, Run, Skip
+from exporter.state import MOST_GONE, Live, State, Watched
 
 UP = Metric("pg_up", Kind.GAUGE, "Whether it is up.")
 SIZE = Metric("pg_database_size_bytes", Kind.GAUGE, "Bytes on disk.", ("datname",))
@@ -334,3 +334,22 @@ def test_the_whole_page_parses_without_a_duplicate(*, openmetrics: bool) -> None
     assert any(name.startswith("process_resident_memory_bytes") for name in names)
     series = sorted(line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#"))
     assert all(one != other for one, other in pairwise(series))
+
+
+def test_counts_of_a_removed_probe_are_kept_for_its_return_but_not_those_of_every_name_ever() -> None:
+    """Names that are made by a machine must not fill the memory."""
+    page = Page("a")
+    page.state.of("a").skipped(Skip.OVERLAP, 3)
+    page.state.remove("a")
+    for one in range(MOST_GONE - 1):
+        page.state.add(Watched(f"n{one}", "http", UP, (), 10.0, 5.0), 0.0)
+        page.state.remove(f"n{one}")
+    again = Watched("a", "http", UP, (("probe", "a"),), 10.0, 5.0)
+    page.state.add(again, 0.0)
+    assert page.samples(1.0, "sidecar_probe_skipped_total{")['sidecar_probe_skipped_total{probe="a",reason="overlap"}'] == "3"
+    page.state.remove("a")
+    for one in range(MOST_GONE + 1):
+        page.state.add(Watched(f"m{one}", "http", UP, (), 10.0, 5.0), 0.0)
+        page.state.remove(f"m{one}")
+    page.state.add(again, 0.0)
+    assert page.samples(2.0, "sidecar_probe_skipped_total{")['sidecar_probe_skipped_total{probe="a",reason="overlap"}'] == "0"

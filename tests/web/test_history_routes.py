@@ -4,6 +4,7 @@ import json
 import signal
 from collections.abc import Awaitable, Callable
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -201,3 +202,5 @@ async def test_the_past_outlives_a_reload(tmp_path: Path) -> None:
             await eventually(partial(has_run, exporter, name, len(told["runs"]) + 1), 10)
             assert past(exporter, name)["runs"][-len(told["runs"]) :] == told["runs"]
             assert past(exporter, name)["failures"][-1] == told["failures"][-1]
+        steps = past(exporter, "other")["changes"][::-1]
+        assert all(step["from"] == before["to"] for before, step in pairwise(steps))  # what begins anew is unknown at first
