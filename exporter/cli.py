@@ -155,17 +155,17 @@ def _merged(before: Mapping[str, str | None], /, after: Mapping[str, str | None]
     return {name: value if value is not None else before.get(name) for name, value in after.items()}
 
 
-def _origin(options: Mapping[str, str | None]) -> tuple[Path | None, Callable[[], Configuration]]:
+def _origin(options: Mapping[str, str | None]) -> tuple[Path | None, Callable[[bytes | None], Configuration]]:
     """The file, None for the environment alone, and how it is read, now and whenever it is to be read again."""
     path, passed_over = find(options["config"], os.environ, Path.cwd())
     if passed_over:
         click.echo(passed_over, err=True)
-    return path, lambda: load(path, os.environ, listen=options["listen"])
+    return path, lambda content: load(path, os.environ, listen=options["listen"], content=content)
 
 
-def _read(read: Callable[[], Configuration]) -> Configuration:
+def _read(read: Callable[[bytes | None], Configuration]) -> Configuration:
     try:
-        return read()
+        return read(None)
     except ConfigError as error:
         return _refuse(str(error))
 

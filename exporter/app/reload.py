@@ -27,11 +27,12 @@ READ_SECONDS = 10.0
 class Origin:
     """Where the configuration came from. `path` is its file, None where the environment is all there is.
 
-    `read` blocks and raises ConfigError; `applied` is called with every configuration that has taken effect.
+    `read` blocks and raises ConfigError; given a content, it takes that for the file's. `applied` is called with every
+    configuration that has taken effect.
     """
 
     path: Path | None
-    read: Callable[[], Configuration]
+    read: Callable[[bytes | None], Configuration]
     applied: Callable[[Configuration], None]
 
 
@@ -103,19 +104,22 @@ class Reloader:
         return await self._settle(found) if found != self._last else ""
 
     async def _read_secrets(self, probe: str) -> str:
-        """A file that cannot be used says nothing here: whoever changed it is told by the watch on it."""
-        found = await self._found()
-        if isinstance(found, str) or probe not in difference(self._exporter.configuration, found).changed:
+        """The running configuration with what its secret files say by now; the file itself may be unusable at the moment."""
+        running = self._exporter.configuration
+        found = await self._found(running.content)
+        if isinstance(found, str) or probe not in difference(running, found).changed:
             return ""
-        log.info("its settings or secrets say something else by now", extra=about(probe))
-        return await self._settle(found)
+        log.info("its secrets say something else by now", extra=about(probe))
+        if self._last == running:
+            self._last = found
+        return "; ".join(await self._take(found))
 
-    async def _found(self) -> Configuration | str:
+    async def _found(self, content: bytes | None = None) -> Configuration | str:
         """What the origin says, or what is wrong with it, a problem a line."""
         await self._begun.wait()
         try:
             async with asyncio.timeout(READ_SECONDS):
-                return await self._read()
+                return await self._read(content)
         except ConfigError as error:
             return str(error)
         except TimeoutError:
@@ -123,11 +127,11 @@ class Reloader:
         except Exception as error:  # noqa: BLE001  # around one reload
             return f"{self._exporter.configuration.source}: unexpected {type(error).__name__} while it was read; please report it"
 
-    async def _read(self) -> Configuration:
+    async def _read(self, content: bytes | None) -> Configuration:
         """Waits for a read that still hangs in a file instead of beginning one beside it: there is never more than one thread."""
         if self._reading is not None and not self._reading.done():
             await asyncio.wait((self._reading,))  # what it has found may be old by now
-        self._reading = in_thread("read configuration", self._origin.read)
+        self._reading = in_thread("read configuration", lambda: self._origin.read(content))
         return await asyncio.shield(self._reading)
 
     async def _settle(self, found: Configuration | str) -> str:
@@ -135,18 +139,18 @@ class Reloader:
         if isinstance(found, str):
             raise self._refused(found)
         try:
-            return f"reloaded: {'; '.join(await self._take(found))}"
+            told = await self._take(found)
         except Exception as error:
-            raise self._refused(
-                f"{found.source}: unexpected {type(error).__name__} while it was applied; please report it"
-            ) from error
+            what = f"{found.source}: unexpected {type(error).__name__} while it was applied; please report it"
+            raise self._refused(what) from error
+        self._exporter.state.reloaded(time.time())
+        return f"reloaded: {'; '.join(told)}"
 
     async def _take(self, new: Configuration) -> list[str]:
         """Has it take effect; returns what is to be told of it."""
         old = self._exporter.configuration
         change = await self._exporter.apply(new, await self._exporter.load_changed(new))
         self._origin.applied(new)
-        self._exporter.state.reloaded(time.time())
         log.info("configuration reloaded: %s", change)
         warnings = [str(warning) for warning in new.warnings]
         if new.listen != old.listen:

@@ -45,6 +45,7 @@ class Configuration:
     secret value that was seen (passwords, tokens, header values, whole URLs), for the redactor. `warnings` are worth a
     line in the log but stop nothing; `notice`, where it is not empty, is one too and no problem at all. `files` are the paths
     behind each probe's values (`${file:}` and `X_FILE`), for those that have any: a changed secret takes effect by loading again.
+    `content` is what stood in the file, None of the environment.
     """
 
     source: str
@@ -58,3 +59,4 @@ class Configuration:
     warnings: tuple[Problem, ...] = ()
     notice: str = ""
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    content: bytes | None = field(default=None, compare=False, repr=False)

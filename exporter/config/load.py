@@ -27,10 +27,14 @@ SYSTEM_PATH = Path("/etc/sidecar-exporter/config.yaml")
 _PROBES = re.compile(r"""^["']?probes["']?\s*:""", re.MULTILINE)
 
 
-def load(path: Path | None, environ: Mapping[str, str], *, listen: str | None = None) -> Configuration:
+def load(
+    path: Path | None, environ: Mapping[str, str], *, listen: str | None = None, content: bytes | None = None
+) -> Configuration:
     """The checked configuration of a file, or of the environment alone where `path` is None.
 
     `listen` (from the command line) wins over EXPORTER_LISTEN, and that over the file; EXPORTER_TOKEN wins over `web.token`.
+
+    With `content` the file itself is not read: that is what stood in it, and only what it takes from elsewhere is read again.
 
     Raises:
         ConfigError: with every problem that was found.
@@ -39,7 +43,7 @@ def load(path: Path | None, environ: Mapping[str, str], *, listen: str | None = 
     address = _listen(listen, sources, findings)
     token = environment.read("EXPORTER_TOKEN", sources, findings)
     sources.files.clear()
-    configuration = _from_environment(sources, findings) if path is None else _from_file(path, sources, findings)
+    configuration = _from_environment(sources, findings) if path is None else _from_file(path, content, sources, findings)
     if address is not None:
         configuration = replace(configuration, listen=address)
     if token:
@@ -49,13 +53,14 @@ def load(path: Path | None, environ: Mapping[str, str], *, listen: str | None = 
     return configuration
 
 
-def _from_file(path: Path, sources: Sources, findings: Findings) -> Configuration:
-    content = _content(path, findings)
+def _from_file(path: Path, content: bytes | None, sources: Sources, findings: Findings) -> Configuration:
+    if content is None:
+        content = _content(path, findings)
     source = str(path)
     root = None if content is None else parse(content, source, findings)
     if root is None and findings:
         raise ConfigError(findings.problems())
-    return check(root, Place(source, 1, 1), sources, findings)
+    return replace(check(root, Place(source, 1, 1), sources, findings), content=content)
 
 
 def _from_environment(sources: Sources, findings: Findings) -> Configuration:

@@ -41,8 +41,8 @@ class Subject:
     def write(self, text: str) -> None:
         self.path.write_text(f"defaults: {QUICK}\n{text}")
 
-    def read(self) -> Configuration:
-        return load(self.path, self.environ, listen=LISTEN)
+    def read(self, content: bytes | None = None) -> Configuration:
+        return load(self.path, self.environ, listen=LISTEN, content=content)
 
     async def reload(self, text: str) -> str:
         self.write(text)
@@ -130,6 +130,25 @@ async def test_a_changed_probe_begins_anew_and_counts_on(tmp_path: Path, refused
         await eventually(lambda: "reason=reset" in str(subject.samples("sidecar_probe_failures_total")), 10)
         now = subject.samples("sidecar_probe_failures_total")["sidecar_probe_failures_total{probe=app,reason=refused}"]
         assert now >= failures
+
+
+async def test_a_password_rotated_while_the_file_is_bad_heals_too(tmp_path: Path, database: str) -> None:
+    """A slip in one probe is no reason to lock another one out; it is still told as what it is."""
+    secret = tmp_path / "password"
+    secret.write_text("first\n")
+    await execute(database, "DROP ROLE IF EXISTS bound", "CREATE ROLE bound LOGIN PASSWORD 'first'")
+    text = f"probes:\n{postgres(database, username='bound', password=f'${{file:{secret}}}')}"
+    async with Subject(tmp_path, text) as subject:
+        await eventually(lambda: subject.status("db") is Status.HEALTHY, 10)
+        with pytest.raises(Refused):
+            await subject.reload(text + "  app: {type: htp}\n")
+        secret.write_text("second\n")
+        ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'bound'"
+        await execute(database, "ALTER ROLE bound PASSWORD 'second'", ended)
+        await eventually(lambda: len(subject.applied) == 1, 10)
+        await eventually(lambda: subject.status("db") is Status.HEALTHY, 10)
+        assert not subject.exporter.state.snapshot().reload.successful
+    await execute(database, "DROP ROLE bound")
 
 
 async def test_a_password_that_only_collectors_have_been_refused_for_heals_too(tmp_path: Path, database: str) -> None:
