@@ -301,7 +301,8 @@ async def test_a_retried_task_counts_its_runs_apart(broker: RabbitMQ, send: Send
     async with listening(probe_of(broker.url, instance)) as watched:
         await eventually(lambda: _heard(watched), 5)
         await asyncio.to_thread(send, "shop.stubborn", 1)
-        await eventually(lambda: watched.tasks(name="shop.stubborn").get("failed") == 1, 10)
-        assert watched.tasks(name="shop.stubborn")["retried"] == 1
+        # another worker may run it the second time, and be heard first
+        ended = {"failed": 1, "retried": 1}
+        await eventually(lambda: ended.items() <= watched.tasks(name="shop.stubborn").items(), 10)
         assert isinstance(watched.durations("shop.stubborn", "retried"), Distribution)
         assert watched.durations("shop.stubborn", "failed").count == 1

@@ -185,13 +185,17 @@ def test_the_past_belongs_to_the_name() -> None:
     probe = Remembering()
     probe.check(0.0, Outcome.SUCCESS)
     before = probe.record
-    probe.record = probe.state.add(WATCHED, 20.0)
+    probe.record = probe.state.add(WATCHED, 20.0, 20.0)
     before.take(failed(21.0), 30.0)
     before.plan(21.0, 1e6, CircuitStatus(), None)
     assert [run.ended_at for run in probe.history(30.0).runs] == [0.0]
     assert probe.day(30.0) == Availability(20.0, 20.0)
     probe.check(30.0, Outcome.SUCCESS)
-    assert [(change.at, change.before) for change in probe.history(30.0).changes] == [(30.0, Status.UNKNOWN), (0.0, Status.UNKNOWN)]
+    assert [(change.at, change.before) for change in probe.history(30.0).changes] == [
+        (30.0, Status.UNKNOWN),
+        (20.0, Status.HEALTHY),
+        (0.0, Status.UNKNOWN),
+    ]
     assert probe.day(35.0) == Availability(25.0, 25.0)
 
 
