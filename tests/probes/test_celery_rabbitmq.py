@@ -252,6 +252,16 @@ async def _until_told_by(watched: Watched, hostname: str, send: Send) -> None:
     await eventually(told, 25)
 
 
+async def _is_blocked(watched: Watched) -> bool:
+    """The alarm reaches the broker's connections a moment after it is set."""
+    try:
+        await watched.probe.check()
+    except ProbeError as error:
+        watched.probe.drop("check")
+        return error.reason is Reason.BLOCKED
+    return False
+
+
 @pytest.mark.usefixtures("workers")
 async def test_a_broker_that_takes_no_messages_is_blocked_and_the_workers_stay(broker: RabbitMQ, instance: str) -> None:
     """A memory alarm silences workers and us alike: that says nothing of the workers."""
@@ -260,6 +270,7 @@ async def test_a_broker_that_takes_no_messages_is_blocked_and_the_workers_stay(b
         assert await watched.workers() == dict.fromkeys(NAMES, 1)
         await asyncio.to_thread(broker.control, "set_vm_memory_high_watermark", "0")
         try:
+            await eventually(lambda: _is_blocked(watched), 5)
             for _ in range(2):
                 with pytest.raises(ProbeError, match="takes no messages") as caught:
                     await watched.probe.check()
