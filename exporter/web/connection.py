@@ -1,6 +1,7 @@
-"""One client's connection: aiohttp's protocol, and our own words for what is not HTTP. Knows no route.
+"""One client's connection: aiohttp's protocol, our own words for what is not HTTP, and an end for every client. Knows no route.
 
-A version of aiohttp that asks the methods overridden here no more fails tests/web/test_connection.py.
+What is overridden are public methods of `web.RequestHandler`; of its state `_waiter` and `_messages` are looked at. A version of
+aiohttp that does without one of these fails tests/web/test_connection.py.
 """
 
 import asyncio
@@ -29,7 +30,7 @@ _log = logging.getLogger(__name__)
 class Connection(web.RequestHandler):
     """Made by the listening socket for each client. `refused` is told the status of each answer that no route has given."""
 
-    __slots__ = ("_refused",)
+    __slots__ = ("_half_closed", "_refused")
 
     def __init__(self, server: web.Server, refused: Callable[[int], None]) -> None:
         super().__init__(
@@ -42,6 +43,26 @@ class Connection(web.RequestHandler):
             auto_decompress=False,  # no body is read here; a small one can be the seed of a very large one
         )
         self._refused = refused
+        self._half_closed = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no whole request has come that is not answered yet."""
+        return self._waiter is not None and not self._waiter.done()
+
+    # -- how it begins and ends --------------------------------------------------------------------------------------
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio keeps it open for writing on True; aiohttp never does
+        """A client may say with its request that it was the last (`nc -N`): it is answered all the same."""
+        if self.is_idle:
+            return False
+        self._half_closed = True
+        self._close_after_the_last()
+        return True
+
+    def _close_after_the_last(self) -> None:
+        if self._half_closed and not self._messages:
+            self.close()
 
     # -- what comes in -----------------------------------------------------------------------------------------------
 
@@ -65,6 +86,7 @@ class Connection(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
+        self._close_after_the_last()
         if isinstance(resp, web.HTTPException):
             resp = _routeless(request.method, resp.status)
             self._refused(resp.status)

@@ -62,6 +62,23 @@ async def test_a_bug_of_ours_around_the_routes_is_a_plain_500(
     assert "request was not answered" in caplog.text
 
 
+@pytest.mark.parametrize("requests", [1, 3, 100])
+async def test_a_client_that_ends_its_side_is_answered(requests: int) -> None:
+    """`printf … | nc -N`, and every script that shuts its side down once it has asked. aiohttp queues 32 at a time."""
+    async with serving(DB) as stand, asyncio.timeout(5):
+        answer = await says(stand.port, LIVEZ * requests, half_closed=True)
+        assert answer.count(b"HTTP/1.1 200 OK\r\n") == answer.count(b"\r\n\r\nok") == requests
+        assert await says(stand.port, b"GET /livez HTTP/1.0\r\n\r\n", half_closed=True)
+
+
+@pytest.mark.parametrize("request_", [b"", b"GET /liv", b"POST /-/reload HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc"])
+async def test_a_client_that_ends_its_side_too_early_is_let_go(request_: bytes) -> None:
+    """Its connection must not wait for what cannot come."""
+    async with serving(DB) as stand, nothing_left(), asyncio.timeout(5):
+        answer = await says(stand.port, request_, half_closed=True)
+        assert (b" 403 " in answer) == request_.startswith(b"POST")
+
+
 async def test_answers_come_in_the_order_of_the_questions() -> None:
     """RFC 9112 9.3.2, however many come in one packet."""
     paths = [b"/livez", b"/nothing", b"/health.txt", b"/metrics"] * 25
