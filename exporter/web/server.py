@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import resource
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,7 +15,10 @@ from aiohttp import web
 from exporter.config import Listen
 from exporter.drivers.dns import Resolver
 from exporter.errors import ProbeError
-from exporter.web.connection import Connection
+from exporter.web.connection import Connection, Connections
+
+MOST_CONNECTIONS = 512
+"""Open at a time; fewer where the process may have fewer than 1024 files open."""
 
 _BACKLOG = 128
 _LOOKUP_SECONDS = 5.0
@@ -54,10 +58,16 @@ async def start(listen: Listen, application: web.Application, refused: Callable[
     runner = web.AppRunner(application, shutdown_timeout=_SHUTDOWN_SECONDS)
     await runner.setup()
     server = cast(web.Server, runner.server)  # there is none before setup()
-    connected = partial(Connection, server, refused)
+    connected = partial(Connection, server, Connections(_most_connections()), refused)
     loop = asyncio.get_running_loop()
     listening = [await loop.create_server(connected, sock=bound, backlog=_BACKLOG) for bound in sockets]
     return Server(listen.host.strip("[]"), sockets[0].getsockname()[1], runner, tuple(listening))
+
+
+def _most_connections() -> int:
+    """At most half of the files that may be open: the other half is for what is probed."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_CONNECTIONS if soft == resource.RLIM_INFINITY else min(MOST_CONNECTIONS, soft // 2)
 
 
 async def _bind(host: str, port: int) -> list[socket.socket]:

@@ -3,19 +3,26 @@
 import asyncio
 import gzip
 import logging
+import resource
+import socket
 import time
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 
 from exporter.web import connection as limits
+from exporter.web import server
 from tests.conftest import Count
 from tests.malformed import CASES, MARK
-from tests.raw_http import says, wire
-from tests.servers import nothing_left
+from tests.raw_http import Wire, says, wire
+from tests.servers import eventually, nothing_left
 from tests.web.serving import DB, Stand, serving
 
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+METRICS = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+NARROW_BYTES = 4096
+LARGE = b"x" * 400_000
+"""More than the kernel takes for a client that does not read, where both sides have narrow buffers."""
 
 
 def counted(stand: Stand) -> dict[tuple[str, ...], object]:
@@ -87,6 +94,18 @@ async def test_answers_come_in_the_order_of_the_questions() -> None:
         assert [(await client.reply()).code for _ in paths] == [200, 404, 200, 200] * 25
 
 
+async def test_a_head_that_does_not_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 128 lines of 8190 bytes, a few hundred clients would fill the memory without ever having asked."""
+    monkeypatch.setattr(limits, "MOST_HEAD_BYTES", 1000)
+    async with serving(DB) as stand, wire(stand.port) as client:
+        await client.send(LIVEZ * 200)  # what is complete is no matter
+        assert {(await client.reply()).code for _ in range(200)} == {200}
+        await client.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n")
+        for number in range(40):
+            await client.send(b"X%d: some twenty bytes more\r\n" % number)
+        assert (await client.rest()).startswith(b"HTTP/1.0 400 ")
+
+
 async def test_bytes_that_trickle_in_do_not_hold_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has KEEPALIVE_SECONDS for the whole request, and not for the next byte."""
     monkeypatch.setattr(limits, "KEEPALIVE_SECONDS", 0.5)
@@ -110,3 +129,119 @@ async def test_a_body_that_swells_is_not_unpacked() -> None:
         answer = await says(stand.port, head % len(bomb) + bomb)
         assert b" 403 " in answer
         assert time.process_time() - began < 0.1
+
+
+# --- clients that do not read -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the server sends hardly fits the kernel, so it is known to wait in the process."""
+    socket_of = server._socket
+
+    def narrowed(ip: str, port: int) -> socket.socket:
+        listening = socket_of(ip, port)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, NARROW_BYTES)  # accepted ones inherit it
+        return listening
+
+    monkeypatch.setattr(server, "_socket", narrowed)
+
+
+async def asks_and_does_not_read(stand: Stand, stack: AsyncExitStack, request: bytes = METRICS) -> Wire:
+    """A client that has been given as much of a large answer as fits on the way, and takes no more."""
+    client = await stack.enter_async_context(wire(stand.port, NARROW_BYTES))
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    before = counted(stand)["metrics", "GET", "200"]
+    await client.send(request)
+    await eventually(lambda: counted(stand)["metrics", "GET", "200"] != before, 5)
+    return client
+
+
+async def is_whole(client: Wire) -> bool:
+    client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+    with suppress(asyncio.IncompleteReadError, ConnectionError):
+        return bool((await client.reply()).body)
+    return False
+
+
+@pytest.mark.usefixtures("narrow")
+@pytest.mark.parametrize("size", [40_000, 400_000])
+async def test_an_answer_that_is_not_read_is_dropped_in_time(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Its body is kept for it. 40 kB are below what asyncio waits for, and it would wait as long as the client lives."""
+    monkeypatch.setattr(limits, "UNREAD_SECONDS", 0.5)
+    last = METRICS.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    async with serving(DB, metrics=lambda *_: LARGE[:size]) as stand, AsyncExitStack() as stack:
+        deaf = await asks_and_does_not_read(stand, stack, last)
+        keen = await stack.enter_async_context(wire(stand.port))
+        for _ in range(3):
+            await keen.send(METRICS)
+            assert len((await keen.reply()).body) == size
+            await asyncio.sleep(0.3)
+        assert not await is_whole(deaf)
+
+
+@pytest.mark.usefixtures("narrow")
+async def test_of_too_much_that_is_not_read_the_oldest_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some hundred clients that do not read would otherwise be some hundred times the largest body."""
+    monkeypatch.setattr(limits, "MOST_UNREAD_BYTES", 2 * len(LARGE))
+    async with serving(DB, metrics=lambda *_: LARGE) as stand, AsyncExitStack() as stack:
+        keen = await asks_and_does_not_read(stand, stack)
+        assert await is_whole(keen)
+        clients = [await asks_and_does_not_read(stand, stack) for _ in range(5)]
+        await keen.send(LIVEZ)  # it was the first that had to wait, and does no more
+        assert (await keen.reply()).code == 200
+        assert [await is_whole(client) for client in clients] == [False, False, False, True, True]
+
+
+# --- many clients -------------------------------------------------------------------------------------------------------
+
+
+async def test_for_one_too_many_the_longest_unused_goes(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever opens connections without end must not keep out those that ask."""
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", 4)
+    async with serving(DB) as stand, AsyncExitStack() as stack:
+        prometheus = await stack.enter_async_context(wire(stand.port))
+        for _ in range(20):
+            await stack.enter_async_context(wire(stand.port))
+            await prometheus.send(LIVEZ)
+            assert (await prometheus.reply()).code == 200
+        newest = await stack.enter_async_context(wire(stand.port))
+        await newest.send(LIVEZ)
+        assert (await newest.reply()).code == 200
+    assert "4 connections are open" in caplog.text
+
+
+async def test_those_that_have_gone_take_no_room(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """kubelet makes a connection for every question."""
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", 2)
+    async with serving(DB) as stand, wire(stand.port) as idle:
+        for _ in range(10):
+            assert await says(stand.port, LIVEZ.replace(b"1.1", b"1.0"))
+        await idle.send(LIVEZ)
+        assert (await idle.reply()).code == 200
+    assert caplog.text == ""
+
+
+@pytest.mark.usefixtures("narrow")
+async def test_what_is_being_answered_goes_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Idle ones make room first; if there are none, the oldest does, whose client is why it is still there."""
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", 3)
+    async with serving(DB, metrics=lambda *_: LARGE) as stand, AsyncExitStack() as stack:
+        slow = [await asks_and_does_not_read(stand, stack), await asks_and_does_not_read(stand, stack)]
+        idle = await stack.enter_async_context(wire(stand.port))
+        third = await asks_and_does_not_read(stand, stack)
+        assert await idle.rest() == b""
+        newest = await stack.enter_async_context(wire(stand.port))
+        await newest.send(LIVEZ)
+        assert (await newest.reply()).code == 200
+        assert [await is_whole(client) for client in (*slow, third)] == [False, True, True]
+
+
+async def test_half_of_the_files_are_left_to_the_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all of them taken by clients, every probe would say that its target is down."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (12, 12))
+    async with serving(DB) as stand, AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(wire(stand.port)) for _ in range(9)]
+        await clients[-1].send(LIVEZ)
+        assert (await clients[-1].reply()).code == 200
+        await eventually(lambda: sum(client.reader.at_eof() for client in clients) == 3, 5)
