@@ -20,7 +20,7 @@ from exporter.web.connection import Connection, Connections
 MOST_CONNECTIONS = 512
 """Open at a time; fewer where the process may have fewer than 1024 files open."""
 
-_BACKLOG = 128
+_BACKLOG = 1024  # connections that come faster than they are made; one that finds it full is tried again by its client after 1 s
 _LOOKUP_SECONDS = 5.0
 _SHUTDOWN_SECONDS = 0.5  # answers come from memory: what is not sent by then has a client that does not read
 _NO_IPV6 = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
@@ -58,9 +58,13 @@ async def start(listen: Listen, application: web.Application, refused: Callable[
     runner = web.AppRunner(application, shutdown_timeout=_SHUTDOWN_SECONDS)
     await runner.setup()
     server = cast(web.Server, runner.server)  # there is none before setup()
-    connected = partial(Connection, server, Connections(_most_connections()), refused)
+    most = _most_connections()
+    connected = partial(Connection, server, Connections(most), refused)
     loop = asyncio.get_running_loop()
-    listening = [await loop.create_server(connected, sock=bound, backlog=_BACKLOG) for bound in sockets]
+    # asyncio takes as many as `backlog` at once, and some turns later closes those for which they are too many
+    listening = [await loop.create_server(connected, sock=bound, backlog=max(1, most // 8)) for bound in sockets]
+    for bound in sockets:
+        bound.listen(_BACKLOG)
     return Server(listen.host.strip("[]"), sockets[0].getsockname()[1], runner, tuple(listening))
 
 
