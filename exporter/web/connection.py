@@ -18,7 +18,7 @@ from exporter.web.answers import text
 
 MOST_HEAD_BYTES = 32 * 1024
 """Of a request's line and headers, while they are not complete; no single line is longer than 8190 bytes (aiohttp's limit)."""
-MOST_UNREAD_BYTES = 64 * 1024 * 1024
+MOST_UNREAD_BYTES = 32 * 1024 * 1024
 """Of answers that clients have asked for and do not read, over all connections."""
 UNREAD_SECONDS = 30.0
 """How long an answer waits to be read: three times Prometheus' scrape_timeout."""
@@ -115,7 +115,8 @@ class Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         self._connections.remove(self)
         self._stop_waiting()
-        super().connection_lost(exc)
+        # thrown into what waits for the client to read, the error would keep the answer alive until the collector runs
+        super().connection_lost(None)
 
     def force_close(self) -> None:
         """Ends it now; merely closed, it would stay for as long as its client does not read the rest."""
@@ -140,9 +141,19 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        self._head_bytes = self._head_bytes + len(data) if self.is_idle else 0
-        if self._head_bytes > MOST_HEAD_BYTES:
-            super().data_received(b"\0")  # no parser takes this: so it ends as all that is not HTTP
+        if self.is_idle:
+            self._head_bytes += len(data)
+            if self._head_bytes > MOST_HEAD_BYTES:
+                super().data_received(b"\0")  # no parser takes this: so it ends as all that is not HTTP
+        else:
+            self._head_bytes = 0
+        self._forget_bytes()
+
+    def _forget_bytes(self) -> None:
+        """A parser's error keeps, by its traceback, what it was given and this connection, until the collector runs."""
+        error = getattr(self._messages[-1][0], "exc", None) if self._messages else None
+        if error is not None:
+            error.__traceback__ = None
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None

@@ -1,17 +1,20 @@
 """What one client may do to its connection, and how it ends. In here is every method of aiohttp's that we answer instead of it."""
 
 import asyncio
+import gc
 import gzip
 import logging
 import resource
 import socket
 import time
+from collections.abc import Iterator
 from contextlib import AsyncExitStack, suppress
 
 import pytest
 
 from exporter.web import connection as limits
 from exporter.web import server
+from exporter.web.connection import Connection
 from tests.conftest import Count
 from tests.malformed import CASES, MARK
 from tests.raw_http import Wire, says, wire
@@ -98,8 +101,14 @@ async def test_a_head_that_does_not_end_is_refused(monkeypatch: pytest.MonkeyPat
     """With 128 lines of 8190 bytes, a few hundred clients would fill the memory without ever having asked."""
     monkeypatch.setattr(limits, "MOST_HEAD_BYTES", 1000)
     async with serving(DB) as stand, wire(stand.port) as client:
-        await client.send(LIVEZ * 200)  # what is complete is no matter
+        await client.send(LIVEZ * 200)  # what is complete is no matter, nor what becomes so
         assert {(await client.reply()).code for _ in range(200)} == {200}
+        for _ in range(100):
+            await client.send(LIVEZ[:20])
+            for _ in range(3):
+                await asyncio.sleep(0)  # turns of the loop that it shares with the server
+            await client.send(LIVEZ[20:])
+            assert (await client.reply()).code == 200
         await client.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n")
         for number in range(40):
             await client.send(b"X%d: some twenty bytes more\r\n" % number)
@@ -191,6 +200,42 @@ async def test_of_too_much_that_is_not_read_the_oldest_is_dropped(monkeypatch: p
         await keen.send(LIVEZ)  # it was the first that had to wait, and does no more
         assert (await keen.reply()).code == 200
         assert [await is_whole(client) for client in clients] == [False, False, False, True, True]
+
+
+# --- what is kept of those that have gone ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """What goes is gone at once, or not at all."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def remembered() -> int:
+    """Connections that are still in memory."""
+    return sum(isinstance(thing, Connection) for thing in gc.get_objects())
+
+
+@pytest.mark.usefixtures("no_collector")
+async def test_what_was_no_request_is_forgotten_with_its_connection() -> None:
+    """Each kept half a megabyte until the collector ran, which counts objects and not bytes: 70 MiB for some hundred clients."""
+    async with serving(DB) as stand:
+        for garbage in (b"GET /" + b"a" * 1_000_000, b"X: y\r\n" * 200_000, b"\0" * 1_000_000):
+            await says(stand.port, garbage)
+        await eventually(lambda: remembered() == 0, 5)
+
+
+@pytest.mark.usefixtures("no_collector", "narrow")
+async def test_what_was_not_read_is_forgotten_with_its_connection() -> None:
+    """A client that goes while its answer waits must not leave the answer behind."""
+    async with serving(DB, metrics=lambda *_: LARGE) as stand:
+        async with AsyncExitStack() as stack:
+            for _ in range(3):
+                await asks_and_does_not_read(stand, stack)
+        await eventually(lambda: remembered() == 0, 5)
 
 
 # --- many clients -------------------------------------------------------------------------------------------------------
