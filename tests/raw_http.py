@@ -52,7 +52,7 @@ class Wire:
 @asynccontextmanager
 async def wire(port: int, receive_bytes: int = 0) -> AsyncIterator[Wire]:
     """A connection to that port of this machine, ended without a word; `receive_bytes` is SO_RCVBUF, 0 the kernel's own."""
-    narrow = socket.socket()
+    narrow = socket.socket(proto=socket.IPPROTO_TCP)  # named, so that asyncio turns Nagle off
     if receive_bytes:
         narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)  # before connecting: it decides the window
     narrow.setblocking(False)
