@@ -123,7 +123,7 @@ class Exporter:
         surface = Surface(sources, self.lifecycle, commands)
         self._http = surface.tally.families
         try:
-            server = await start(self.configuration.listen, surface.application)
+            server = await start(self.configuration.listen, surface.application, surface.refused)
         except OSError as error:
             why = error.strerror or str(error)
             raise CannotListen(why.partition(" (while")[0]) from error  # asyncio's text says the address a second time

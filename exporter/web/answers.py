@@ -22,6 +22,8 @@ _COMMON = {
     "Server": "sidecar-exporter",
 }
 
+_LONGEST_LIST = 2048  # Prometheus 3 sends some 400 characters of Accept, browsers 150
+
 _NOT_STRICT = frozenset({"0", "false", "no", "off"})
 
 
@@ -60,6 +62,14 @@ def declined(request: web.Request, declined: Declined) -> web.Response:
     return text(str(declined), declined.status, Vary="Accept")
 
 
+def listed(request: web.Request, name: str) -> str:
+    """A list header whole, however many lines it came in (RFC 9110 5.3); cut where no client of good faith gets to.
+
+    What is negotiated is remembered by it, so its length is memory.
+    """
+    return ",".join(request.headers.getall(name, ()))[:_LONGEST_LIST]
+
+
 def wanted_form(request: web.Request) -> Form:
     """From `?format=`, else from the Accept header.
 
@@ -68,7 +78,7 @@ def wanted_form(request: web.Request) -> Form:
     """
     named = request.query.get("format")
     if named is None:
-        return health_form(",".join(request.headers.getall("Accept", ())))
+        return health_form(listed(request, "Accept"))
     try:
         return Form(named.lower())
     except ValueError:

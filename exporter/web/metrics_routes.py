@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from exporter.web import Sources
-from exporter.web.answers import answer
+from exporter.web.answers import answer, listed
 from exporter.web.compression import SMALLEST_BYTES, Gzip
 from exporter.web.named import find
 from exporter.web.negotiation import codings, wants_openmetrics
@@ -29,10 +29,10 @@ class Metrics:
         return await self._exposition(request, find(self._sources.snapshot(), name).name)
 
     async def _exposition(self, request: web.Request, probe: str | None) -> web.Response:
-        openmetrics = wants_openmetrics(",".join(request.headers.getall("Accept", ())))
+        openmetrics = wants_openmetrics(listed(request, "Accept"))
         body = self._sources.metrics(openmetrics, probe)
         content_type = OPENMETRICS_1_0_0 if openmetrics else TEXT_0_0_4
-        wanted = codings(",".join(request.headers.getall("Accept-Encoding", ())))
+        wanted = codings(listed(request, "Accept-Encoding"))
         if wanted.gzip and (len(body) >= SMALLEST_BYTES or not wanted.identity):
             packed = await self._gzip.compress((openmetrics, probe), body)
             if packed is not None:

@@ -88,6 +88,10 @@ class Surface:
         self.application.on_startup.append(health.prepare)
         self.application.on_cleanup.append(gzip.stop)
 
+    def refused(self, code: int) -> None:
+        """Counts an answer that no route has given: to what is no request, or names no path."""
+        self.tally.count(_OTHER, _OTHER, code, 0.0)
+
     def _served(self, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def serve(request: web.Request) -> web.StreamResponse:
             began = self._now()

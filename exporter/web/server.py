@@ -2,26 +2,28 @@
 
 import asyncio
 import errno
-import logging
+import resource
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from typing import cast
 
 from aiohttp import web
-from aiohttp.http import HttpProcessingError
 
 from exporter.config import Listen
 from exporter.drivers.dns import Resolver
 from exporter.errors import ProbeError
+from exporter.web.connection import Connection, Connections
 
-_BACKLOG = 128
+MOST_CONNECTIONS = 512
+"""Open at a time; fewer where the process may have fewer than 1024 files open."""
+
+_BACKLOG = 1024  # connections that come faster than they are made; one that finds it full is tried again by its client after 1 s
 _LOOKUP_SECONDS = 5.0
 _SHUTDOWN_SECONDS = 0.5  # answers come from memory: what is not sent by then has a client that does not read
-_KEEPALIVE_SECONDS = 75.0  # above a scrape interval of 1m; also ends connections that never send a whole request
-_LINGERING_SECONDS = 1.0  # for the rest of a body that nobody asked for
 _NO_IPV6 = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class Server:
     host: str
     port: int
     _runner: web.AppRunner
+    _listening: tuple[asyncio.Server, ...]
 
     @property
     def url(self) -> str:
@@ -40,29 +43,35 @@ class Server:
 
     async def aclose(self) -> None:
         """Stops listening and ends every connection, within about a second."""
+        for listening in self._listening:
+            listening.close()
         await self._runner.cleanup()
 
 
-async def start(listen: Listen, application: web.Application) -> Server:
-    """Serves `application` on `listen`.
+async def start(listen: Listen, application: web.Application, refused: Callable[[int], None] = lambda _: None) -> Server:
+    """Serves `application` on `listen`. `refused` is told the status of each answer that none of its routes has given.
 
     Raises:
         OSError: the address cannot be bound (errno EADDRINUSE: the port is taken), or the host name does not resolve.
     """
-    _log.addFilter(_is_ours)
     sockets = await _bind(listen.host.strip("[]"), listen.port)
-    runner = web.AppRunner(
-        application,
-        access_log=None,  # it costs half of the throughput, and requests are counted
-        logger=_log,
-        shutdown_timeout=_SHUTDOWN_SECONDS,
-        keepalive_timeout=_KEEPALIVE_SECONDS,
-        lingering_time=_LINGERING_SECONDS,
-    )
+    runner = web.AppRunner(application, shutdown_timeout=_SHUTDOWN_SECONDS)
     await runner.setup()
+    server = cast(web.Server, runner.server)  # there is none before setup()
+    most = _most_connections()
+    connected = partial(Connection, server, Connections(most), refused)
+    loop = asyncio.get_running_loop()
+    # asyncio takes as many as `backlog` at once, and some turns later closes those for which they are too many
+    listening = [await loop.create_server(connected, sock=bound, backlog=max(1, most // 8)) for bound in sockets]
     for bound in sockets:
-        await web.SockSite(runner, bound, backlog=_BACKLOG).start()
-    return Server(listen.host.strip("[]"), sockets[0].getsockname()[1], runner)
+        bound.listen(_BACKLOG)
+    return Server(listen.host.strip("[]"), sockets[0].getsockname()[1], runner, tuple(listening))
+
+
+def _most_connections() -> int:
+    """At most half of the files that may be open: the other half is for what is probed."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_CONNECTIONS if soft == resource.RLIM_INFINITY else min(MOST_CONNECTIONS, soft // 2)
 
 
 async def _bind(host: str, port: int) -> list[socket.socket]:
@@ -107,8 +116,3 @@ async def _literal(host: str) -> str:
         raise OSError(errno.EADDRNOTAVAIL, f"resolve {host}: no answer within {_LOOKUP_SECONDS:.0f}s") from None
     except ProbeError as error:
         raise OSError(errno.EADDRNOTAVAIL, error.message) from error
-
-
-def _is_ours(record: logging.LogRecord) -> bool:
-    """False for what aiohttp logs, with a traceback and a piece of the request, whenever a client sends what is not HTTP."""
-    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))

@@ -167,7 +167,7 @@ async def serving(
     sources = Sources(shown, metrics, lambda: NOW, lambda: WALL, "0.1.0", lambda: web, recent, history)
     lifecycle = Lifecycle(started=True)
     surface = Surface(sources, lifecycle, commands)
-    server = await start(Listen("127.0.0.1", 0), surface.application)
+    server = await start(Listen("127.0.0.1", 0), surface.application, surface.refused)
     skipped = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")
     try:
         async with ClientSession(server.url, auto_decompress=False, skip_auto_headers=skipped) as session:

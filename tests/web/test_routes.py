@@ -3,12 +3,14 @@
 import asyncio
 import json
 import logging
+from collections.abc import Callable
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from exporter.model import Snapshot
+from exporter.web import answers, metrics_routes
 from tests.web.serving import DB, FIVE, healthy, serving
 
 READABLE = (
@@ -160,6 +162,26 @@ def test_no_accept_header_gets_a_5xx(accept: list[str], encoding: str) -> None:
             return {answer.code for answer in await asyncio.gather(*asked)}
 
     assert asyncio.run(ask_all()) == {200, 404}
+
+
+def _noting(lengths: list[int], decides: Callable[[str], object]) -> Callable[[str], object]:
+    def noting(header: str) -> object:
+        lengths.append(len(header))
+        return decides(header)
+
+    return noting
+
+
+async def test_what_is_negotiated_is_remembered_by_a_short_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """64 answers are remembered of each; keys of 128 headers at 8 kB would be a memory that anybody can fill."""
+    lengths: list[int] = []
+    for module, name in ((answers, "health_form"), (metrics_routes, "wants_openmetrics"), (metrics_routes, "codings")):
+        monkeypatch.setattr(module, name, _noting(lengths, getattr(module, name)))
+    long = "text/plain;q=0.5, " * 400
+    async with serving(DB) as stand:
+        for path in ("/health", "/metrics"):
+            assert (await stand.ask(path, Accept=long, Accept_Encoding=long)).code == 200
+    assert lengths == [2048, 2048, 2048]
 
 
 async def test_a_snapshot_is_read_once_per_request() -> None:
