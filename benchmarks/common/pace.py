@@ -1,0 +1,177 @@
+"""Checks on a grid, by our engine or by the barest loop there could be: what each costs, and how late it comes.
+
+Every measurement is one process of its own, so that neither side pays for the other's heap.
+"""
+
+import asyncio
+import gc
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from random import Random
+from typing import Any, ParamSpec, TypeVar
+
+from benchmarks.common.processes import median, percentile
+from exporter.drivers.dns import Resolver
+from exporter.model import Reading, Status
+from exporter.probes.base import Probe, Runtime
+from exporter.schedule import Schedule, Tools
+from exporter.schedule.plan import next_slot
+from exporter.secret import Redactor
+from exporter.state import State, Watched
+
+P = ParamSpec("P")
+T = TypeVar("T")
+AnyProbe = Probe[Any]
+Work = Callable[[], Awaitable[object]]
+
+RUNTIME = Runtime("bench", Resolver())
+SETTLE_SECONDS = 1.5
+READY_SECONDS = 90.0
+PROCESS_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Paced:
+    """What one measurement saw. `checks` ended in its time; seconds each."""
+
+    checks: int
+    cpu_seconds: float
+    late_p50: float
+    late_p99: float
+
+    @property
+    def per_check(self) -> float:
+        """Processor seconds."""
+        return self.cpu_seconds / self.checks
+
+
+def middle(seen: list[Paced]) -> Paced:
+    """The medians of several measurements."""
+    checks = int(median(one.checks for one in seen))
+    cpu = median(one.per_check for one in seen) * checks
+    return Paced(checks, cpu, median(one.late_p50 for one in seen), median(one.late_p99 for one in seen))
+
+
+class Lateness:
+    """How long after its moment of the grid each check began; mutable. Counts nothing until it is told to."""
+
+    def __init__(self, interval_seconds: float) -> None:
+        self.interval_seconds = interval_seconds
+        self.seconds: list[float] = []
+        self.counting = False
+        self._time = asyncio.get_running_loop().time
+
+    def note(self, name: str) -> None:
+        """A check of that name begins now."""
+        if self.counting:
+            now = self._time()
+            self.seconds.append(max(0.0, now - next_slot(name, self.interval_seconds, now - self.interval_seconds)))
+
+    async def over(self, seconds: float) -> Paced:
+        """Counts for so long."""
+        gc.collect()
+        gc.freeze()  # as the exporter does after its start
+        await asyncio.sleep(min(SETTLE_SECONDS, seconds))
+        self.counting, began = True, time.process_time()
+        await asyncio.sleep(seconds)
+        used, self.counting = time.process_time() - began, False
+        return Paced(len(self.seconds), used, percentile(self.seconds, 0.5), percentile(self.seconds, 0.99))
+
+
+def noting(kind: type[AnyProbe], lateness: Lateness) -> type[AnyProbe]:
+    """The same type of probe, which tells when its checks begin."""
+
+    class Noting(kind):  # type: ignore[misc, valid-type]  # a class made at run time
+        async def check(self) -> Reading:
+            lateness.note(self.name)
+            return await super().check()  # type: ignore[no-any-return]
+
+    return Noting
+
+
+class Engine:
+    """State and schedule as the exporter joins them, without its page; mutable."""
+
+    def __init__(self) -> None:
+        self._now = asyncio.get_running_loop().time
+        self.state = State(self._now(), time.time())
+        tools = Tools(time.time, Random(7), Redactor(()), lambda name, _: self.state.abandoned(name))
+        self.schedule = Schedule(self.state, tools)
+
+    def add(self, probe: AnyProbe) -> None:
+        """Has it probed from now on."""
+        self.state.add(watched(probe), self._now())
+        self.schedule.add(probe)
+
+    async def healthy(self, names: Callable[[str], bool] = lambda _: True) -> None:
+        """Until every probe whose name is asked for is; raises TimeoutError."""
+        async with asyncio.timeout(READY_SECONDS):
+            while not all(self._is_healthy(names)):  # noqa: ASYNC110  # the state tells nobody
+                await asyncio.sleep(0.2)
+
+    def _is_healthy(self, names: Callable[[str], bool]) -> Iterator[bool]:
+        return (status.status is Status.HEALTHY for status in self.state.snapshot().probes if names(status.name))
+
+
+def watched(probe: AnyProbe) -> Watched:
+    """What the state must know of it."""
+    settings = probe.settings
+    return Watched(
+        name=probe.name,
+        type=settings.type,
+        up=settings.up,
+        labels=(("probe", probe.name),),
+        interval_seconds=settings.interval,
+        timeout_seconds=settings.timeout_seconds,
+        failure_threshold=settings.failure_threshold,
+        success_threshold=settings.success_threshold,
+        max_series=settings.max_series,
+        connections=settings.connections(),
+    )
+
+
+async def engine_paced(engine: Engine, probes: list[AnyProbe], lateness: Lateness, seconds: float) -> Paced:
+    """Our engine runs these probes for so long, once all are healthy."""
+    for probe in probes:
+        engine.add(probe)
+    beat = asyncio.create_task(engine.schedule.beat())
+    await engine.healthy()
+    seen = await lateness.over(seconds)
+    beat.cancel()
+    await engine.schedule.aclose()
+    return seen
+
+
+async def bare_paced(works: Mapping[str, Work], lateness: Lateness, seconds: float) -> Paced:
+    """A task for each name sleeps to its moment of the same grid and awaits its work: nothing else happens."""
+    tasks = [asyncio.create_task(_bare(name, work, lateness)) for name, work in works.items()]
+    seen = await lateness.over(seconds)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    return seen
+
+
+async def _bare(name: str, work: Work, lateness: Lateness) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(next_slot(name, lateness.interval_seconds, loop.time()) - loop.time())
+        lateness.note(name)
+        await work()
+
+
+def in_fresh_process(function: Callable[P, Coroutine[Any, Any, T]], *arguments: P.args, **options: P.kwargs) -> T:
+    """What a coroutine function of a module returns, run in a process that has done nothing before.
+
+    Raises:
+        TimeoutError: it hangs.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_run, function, arguments, options).result(PROCESS_SECONDS)
+
+
+def _run(function: Callable[..., Coroutine[Any, Any, T]], arguments: tuple[Any, ...], options: dict[str, Any]) -> T:
+    return asyncio.run(function(*arguments, **options))
