@@ -28,7 +28,7 @@ AnyProbe = Probe[Any]
 Work = Callable[[], Awaitable[object]]
 
 RUNTIME = Runtime("bench", Resolver())
-SETTLE_SECONDS = 1.5
+SETTLE_SECONDS = 2.0
 READY_SECONDS = 90.0
 PROCESS_SECONDS = 300.0
 
@@ -56,12 +56,16 @@ def middle(seen: list[Paced]) -> Paced:
 
 
 class Lateness:
-    """How long after its moment of the grid each check began; mutable. Counts nothing until it is told to."""
+    """How long after its moment of the grid each check began; mutable. Counts nothing until it is told to.
+
+    `ended` is for those who begin checks: there shall be no more.
+    """
 
     def __init__(self, interval_seconds: float) -> None:
         self.interval_seconds = interval_seconds
         self.seconds: list[float] = []
         self.counting = False
+        self.ended = False
         self._time = asyncio.get_running_loop().time
 
     def note(self, name: str) -> None:
@@ -149,15 +153,14 @@ async def bare_paced(works: Mapping[str, Work], lateness: Lateness, seconds: flo
     """A task for each name sleeps to its moment of the same grid and awaits its work: nothing else happens."""
     tasks = [asyncio.create_task(_bare(name, work, lateness)) for name, work in works.items()]
     seen = await lateness.over(seconds)
-    for task in tasks:
-        task.cancel()
+    lateness.ended = True  # not by cancelling them: a driver may swallow that, and its task go on for ever
     await asyncio.wait(tasks)
     return seen
 
 
 async def _bare(name: str, work: Work, lateness: Lateness) -> None:
     loop = asyncio.get_running_loop()
-    while True:
+    while not lateness.ended:
         await asyncio.sleep(next_slot(name, lateness.interval_seconds, loop.time()) - loop.time())
         lateness.note(name)
         await work()
