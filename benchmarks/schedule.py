@@ -21,7 +21,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # this checkout, whatever is
 from benchmarks.common.pace import (
     RUNTIME,
     AnyProbe,
-    Engine,
     Lateness,
     Paced,
     Work,
@@ -99,7 +98,7 @@ async def noops(size: int, seconds: float) -> Paced:
     lateness = Lateness(INTERVAL_SECONDS)
     settings = NoopSettings.model_validate({"type": "noop", "interval": f"{INTERVAL_SECONDS:g}s"})
     kind = noting(NoopProbe, lateness)
-    return await engine_paced(Engine(), [kind(name, settings, RUNTIME) for name in _names(size)], lateness, seconds)
+    return await engine_paced([kind(name, settings, RUNTIME) for name in _names(size)], lateness, seconds)
 
 
 async def nothing(size: int, seconds: float) -> Paced:
@@ -115,7 +114,7 @@ async def probes(size: int, seconds: float, urls: tuple[str, str]) -> Paced:
     """So many real probes on our engine, each on its own connection."""
     lateness = Lateness(INTERVAL_SECONDS)
     made = [_probe(name, kind, url, lateness) for name, (kind, url) in _shared_out(size, urls)]
-    return await engine_paced(Engine(), made, lateness, seconds)
+    return await engine_paced(made, lateness, seconds)
 
 
 async def pings(size: int, seconds: float, urls: tuple[str, str]) -> Paced:

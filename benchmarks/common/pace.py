@@ -5,13 +5,15 @@ Every measurement is one process of its own, so that neither side pays for the o
 
 import asyncio
 import gc
+import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from random import Random
-from typing import Any, ParamSpec, TypeVar
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar
 
 from benchmarks.common.processes import median, percentile
 from exporter.drivers.dns import Resolver
@@ -76,13 +78,17 @@ class Lateness:
 
     async def over(self, seconds: float) -> Paced:
         """Counts for so long."""
-        gc.collect()
-        gc.freeze()  # as the exporter does after its start
-        await asyncio.sleep(min(SETTLE_SECONDS, seconds))
         self.counting, began = True, time.process_time()
         await asyncio.sleep(seconds)
         used, self.counting = time.process_time() - began, False
         return Paced(len(self.seconds), used, percentile(self.seconds, 0.5), percentile(self.seconds, 0.99))
+
+
+async def settle(seconds: float) -> None:
+    """Lets pass what beginning costs, before so long a measurement."""
+    gc.collect()
+    gc.freeze()  # as the exporter does after its start
+    await asyncio.sleep(min(SETTLE_SECONDS, seconds))
 
 
 def noting(kind: type[AnyProbe], lateness: Lateness) -> type[AnyProbe]:
@@ -97,18 +103,25 @@ def noting(kind: type[AnyProbe], lateness: Lateness) -> type[AnyProbe]:
 
 
 class Engine:
-    """State and schedule as the exporter joins them, without its page; mutable."""
+    """State and schedule as the exporter joins them, without its page; mutable. Probes these inside `async with`."""
 
-    def __init__(self) -> None:
+    def __init__(self, probes: Iterable[AnyProbe]) -> None:
+        self._probes = tuple(probes)
         self._now = asyncio.get_running_loop().time
         self.state = State(self._now(), time.time())
         tools = Tools(time.time, Random(7), Redactor(()), lambda name, _: self.state.abandoned(name))
-        self.schedule = Schedule(self.state, tools)
+        self._schedule = Schedule(self.state, tools)
 
-    def add(self, probe: AnyProbe) -> None:
-        """Has it probed from now on."""
-        self.state.add(watched(probe), self._now())
-        self.schedule.add(probe)
+    async def __aenter__(self) -> Self:
+        for probe in self._probes:
+            self.state.add(watched(probe), self._now())
+            self._schedule.add(probe)
+        self._beat = asyncio.create_task(self._schedule.beat())
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._beat.cancel()
+        await self._schedule.aclose()
 
     async def healthy(self, names: Callable[[str], bool] = lambda _: True) -> None:
         """Until every probe whose name is asked for is; raises TimeoutError."""
@@ -137,21 +150,18 @@ def watched(probe: AnyProbe) -> Watched:
     )
 
 
-async def engine_paced(engine: Engine, probes: list[AnyProbe], lateness: Lateness, seconds: float) -> Paced:
+async def engine_paced(probes: Iterable[AnyProbe], lateness: Lateness, seconds: float) -> Paced:
     """Our engine runs these probes for so long, once all are healthy."""
-    for probe in probes:
-        engine.add(probe)
-    beat = asyncio.create_task(engine.schedule.beat())
-    await engine.healthy()
-    seen = await lateness.over(seconds)
-    beat.cancel()
-    await engine.schedule.aclose()
-    return seen
+    async with Engine(probes) as engine:
+        await engine.healthy()
+        await settle(seconds)
+        return await lateness.over(seconds)
 
 
 async def bare_paced(works: Mapping[str, Work], lateness: Lateness, seconds: float) -> Paced:
     """A task for each name sleeps to its moment of the same grid and awaits its work: nothing else happens."""
     tasks = [asyncio.create_task(_bare(name, work, lateness)) for name, work in works.items()]
+    await settle(seconds)
     seen = await lateness.over(seconds)
     lateness.ended = True  # not by cancelling them: a driver may swallow that, and its task go on for ever
     await asyncio.wait(tasks)
@@ -177,4 +187,5 @@ def in_fresh_process(function: Callable[P, Coroutine[Any, Any, T]], *arguments: 
 
 
 def _run(function: Callable[..., Coroutine[Any, Any, T]], arguments: tuple[Any, ...], options: dict[str, Any]) -> T:
+    logging.disable()  # a thousand changes of status are no news here
     return asyncio.run(function(*arguments, **options))
