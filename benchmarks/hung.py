@@ -17,13 +17,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # this checkout, whatever is
 from benchmarks.common.pace import RUNTIME, AnyProbe, Engine, Lateness, Paced, in_fresh_process, middle, noting, settle
 from benchmarks.common.table import Figure, Row, compared, options_of, progress, tell
 from exporter.demo.servers import HOST, Redis
-from exporter.model import Outcome
+from exporter.model import Outcome, Status
 from exporter.probes.redis.probe import RedisProbe
 from exporter.probes.redis.settings import RedisSettings
 from tests.faults import black_hole
 
 NAME = "hung"
-INTERVAL_SECONDS, TIMEOUT = 1.0, "900ms"
+DEADLINE = 0.9
+"""Of an interval: a hung check is over before the next is due."""
 EDGES = 0.99
 WELL, HANGING = "well", "hanging"
 
@@ -43,18 +44,20 @@ class Half:
 
 def measure(options: argparse.Namespace) -> Iterator[Row]:
     """All rows; `--quick` has ten probes of each half."""
-    half, rounds, seconds = (10, 1, 1) if options.quick else (500, 3, 5)
+    half, interval, rounds, seconds = (10, 0.2, 1, 1.0) if options.quick else (500, 1.0, 3, 5.0)
+    planned = round(half * seconds / interval)
     what = f"{half} of {2 * half} probes black-holed"
     progress(what)
     with Redis() as store:
-        seen = [[in_fresh_process(probed, half, hanging, seconds, store.url) for hanging in (half, 0)] for _ in range(rounds)]
+        watch = (interval, seconds, store.url)
+        seen = [[in_fresh_process(probed, half, hanging, *watch) for hanging in (half, 0)] for _ in range(rounds)]
     beside, alone = ([pair[side] for pair in seen] for side in (0, 1))
-    yield _done(what, min(beside, key=lambda one: one.ended), half * seconds)
+    yield _done(what, min(beside, key=lambda one: one.ended), planned)
     late = [Figure(middle([one.paced for one in some]).late_p99 * 1000, "ms") for some in (beside, alone)]
     yield compared(NAME, f"{what}: late p99 of the healthy, against them alone", late[0], late[1])
     ended = Figure(min(one.timed_out for one in beside), "checks")
     told = f"{what}: checks of the hung that ended at their deadline, against the planned"
-    yield compared(NAME, told, ended, Figure(half * seconds, "checks"))
+    yield compared(NAME, told, ended, Figure(planned, "checks"))
 
 
 def _done(what: str, worst: Half, planned: int) -> Row:
@@ -74,14 +77,15 @@ def _done(what: str, worst: Half, planned: int) -> Row:
 # -- what runs in a process of its own ---------------------------------------------------------------------------------
 
 
-async def probed(well: int, hanging: int, seconds: int, url: str) -> Half:
+async def probed(well: int, hanging: int, interval: float, seconds: float, url: str) -> Half:
     """So many healthy probes beside so many that hang; only the former are timed."""
-    lateness, others = Lateness(INTERVAL_SECONDS), Lateness(INTERVAL_SECONDS)
+    lateness, others = Lateness(interval), Lateness(interval)
     async with black_hole() as port:
         made = [_probe(f"{WELL}-{number}", url, lateness) for number in range(well)]
         made += [_probe(f"{HANGING}-{number}", f"redis://{HOST}:{port}", others) for number in range(hanging)]
         async with Engine(made) as engine:
-            await engine.healthy(lambda name: name.startswith(WELL))
+            await engine.until(Status.HEALTHY, WELL)
+            await engine.until(Status.UNHEALTHY, HANGING)
             await settle(seconds)
             before = _counts(engine)
             paced = await lateness.over(seconds)
@@ -103,14 +107,10 @@ def _counts(engine: Engine) -> tuple[int, int, int]:
 
 
 def _probe(name: str, url: str, lateness: Lateness) -> AnyProbe:
-    written = {
-        "type": "redis",
-        "url": url,
-        "interval": f"{INTERVAL_SECONDS:g}s",
-        "timeout": TIMEOUT,
-        "circuit": "off",
-        "collect": [],
-    }
+    interval, timeout = (
+        f"{round(seconds * 1000)}ms" for seconds in (lateness.interval_seconds, lateness.interval_seconds * DEADLINE)
+    )
+    written = {"type": "redis", "url": url, "interval": interval, "timeout": timeout, "circuit": "off", "collect": []}
     return noting(RedisProbe, lateness)(name, RedisSettings.model_validate(written), RUNTIME)
 
 

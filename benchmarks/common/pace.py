@@ -123,14 +123,14 @@ class Engine:
         self._beat.cancel()
         await self._schedule.aclose()
 
-    async def healthy(self, names: Callable[[str], bool] = lambda _: True) -> None:
-        """Until every probe whose name is asked for is; raises TimeoutError."""
+    async def until(self, status: Status, names: str = "") -> None:
+        """Until every probe whose name begins so has that status; raises TimeoutError."""
         async with asyncio.timeout(READY_SECONDS):
-            while not all(self._is_healthy(names)):  # noqa: ASYNC110  # the state tells nobody
+            while not all(self._have(status, names)):  # noqa: ASYNC110  # the state tells nobody
                 await asyncio.sleep(0.2)
 
-    def _is_healthy(self, names: Callable[[str], bool]) -> Iterator[bool]:
-        return (status.status is Status.HEALTHY for status in self.state.snapshot().probes if names(status.name))
+    def _have(self, status: Status, names: str) -> Iterator[bool]:
+        return (probe.status is status for probe in self.state.snapshot().probes if probe.name.startswith(names))
 
 
 def watched(probe: AnyProbe) -> Watched:
@@ -153,7 +153,7 @@ def watched(probe: AnyProbe) -> Watched:
 async def engine_paced(probes: Iterable[AnyProbe], lateness: Lateness, seconds: float) -> Paced:
     """Our engine runs these probes for so long, once all are healthy."""
     async with Engine(probes) as engine:
-        await engine.healthy()
+        await engine.until(Status.HEALTHY)
         await settle(seconds)
         return await lateness.over(seconds)
 
