@@ -24,7 +24,7 @@ from exporter.demo.servers import HOST
 
 NAME = "footprint"
 HEALTHY_SECONDS = 30.0
-SETTLE_SECONDS = 3.0
+SETTLE_SECONDS = 2.0
 
 ROUNDS = 3
 NO_DRIVER = "no driver"

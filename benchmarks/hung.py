@@ -44,7 +44,7 @@ class Half:
 
 def measure(options: argparse.Namespace) -> Iterator[Row]:
     """All rows; `--quick` has ten probes of each half."""
-    half, interval, rounds, seconds = (10, 0.2, 1, 1.0) if options.quick else (500, 1.0, 3, 5.0)
+    half, interval, rounds, seconds = (10, 0.1, 1, 0.4) if options.quick else (500, 1.0, 2, 5.0)
     planned = round(half * seconds / interval)
     what = f"{half} of {2 * half} probes black-holed"
     progress(what)

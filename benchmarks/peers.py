@@ -75,7 +75,7 @@ class Share:
 
 def measure(options: argparse.Namespace) -> Iterator[Row]:
     """All rows; `--quick` has Redis alone, and one cycle."""
-    cycle, cycles, rounds = (0.3, 1, 1) if options.quick else (options.cycle, 4, 3)
+    cycle, cycles, rounds = (0.3, 1, 1) if options.quick else (options.cycle, 4, 2)
     with ExitStack() as made:
         stage = _redis_alone(made) if options.quick else _five(made)
         seen: dict[str, list[Share]] = {"nobody": [], "ours": [], "theirs": []}
@@ -267,6 +267,7 @@ def _frozen(stage: Stage, cycle: float, give_up: float) -> Iterator[Row]:
         ours, theirs = made.enter_context(_ours(stage, cycle)), made.enter_context(_theirs(stage, cycle))
         questions = _questions(stage, theirs)
         beside = _collectd(made, stage, cycle)
+        before = "" if beside is None else _shown(beside)
         for server in frozen:
             made.callback(server.thaw)
             server.freeze()
@@ -276,7 +277,7 @@ def _frozen(stage: Stage, cycle: float, give_up: float) -> Iterator[Row]:
             for name, answer in said.items():
                 yield Row(NAME, f"{' and '.join(server.name for server in frozen)} frozen: {name}", us, answer.result())
         if beside is not None:
-            yield Row(NAME, "the same: collectd, which has no up series", us, _still(beside))
+            yield Row(NAME, "the same: collectd, which has no up series", us, f"{_shown(beside)}; before {before}")
 
 
 def _questions(stage: Stage, theirs: Team) -> dict[str, tuple[Asked, str]]:
@@ -333,12 +334,10 @@ def _collectd(made: ExitStack, stage: Stage, cycle: float) -> Asked | None:
     return collectd.port, "/metrics"
 
 
-def _still(asked: Asked) -> str:
-    """How many series of the frozen servers it shows, ten seconds and more into the freeze."""
+def _shown(asked: Asked) -> str:
+    """How many series of the servers that will be frozen, or are, it shows."""
     lines = body_of(*asked).decode().splitlines()
-    return ", ".join(
-        f"{sum(line.startswith(f'collectd_{name}') for line in lines)} {name} series" for name in ("postgresql", "redis")
-    )
+    return ", ".join(f"{name} {sum(line.startswith(f'collectd_{name}') for line in lines)}" for name in ("postgresql", "redis"))
 
 
 if __name__ == "__main__":

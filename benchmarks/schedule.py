@@ -47,7 +47,7 @@ SPARE_CONNECTIONS = 50
 
 def measure(options: argparse.Namespace) -> Iterator[Row]:
     """All rows; `--quick` has a few probes and one round."""
-    sizes, rounds, seconds = ((10,), 1, 0.3) if options.quick else ((10, 100, 1000, 10_000), 3, 3.0)
+    sizes, rounds, seconds = ((10,), 1, 0.3) if options.quick else ((10, 100, 1000, 10_000), 2, 2.5)
     costs: dict[int, Paced] = {}
     for size in sizes:
         what = f"{size} no-op probes at 1 s"
