@@ -12,7 +12,7 @@ from functools import partial
 from exporter.circuit import Circuit, CircuitPolicy, Lease, Verdict
 from exporter.model import CircuitStatus, Outcome, Reason, Run, Skip
 from exporter.schedule.changes import CollectorChanges
-from exporter.schedule.plan import first, next_slot, slots_between
+from exporter.schedule.plan import Grid, first
 from exporter.schedule.run import Runner
 from exporter.state import Record
 
@@ -36,6 +36,7 @@ class CheckLoop:
         self.collecting = asyncio.Event()
         self._runner = runner
         self._timing = timing
+        self._grid = Grid.of(self.name, timing.interval_seconds)
         self._circuit = None if policy is None else Circuit(policy, record.moved)
         self._into = record
         self._checked = checked
@@ -126,7 +127,7 @@ class CheckLoop:
             return self._circuit.next_attempt
         if self._pending or self._asked:
             return self._ended + self._timing.confirm_seconds
-        return next_slot(self.name, self._timing.interval_seconds, now)
+        return self._grid.next(now)
 
     def _plan(self, planned: float) -> None:
         self._planned = planned
@@ -136,7 +137,7 @@ class CheckLoop:
         self._into.plan(now, planned, status, attempt_at)
 
     def _skip(self, reason: Skip, start: float, end: float) -> None:
-        passed = slots_between(self.name, self._timing.interval_seconds, start, end)
+        passed = self._grid.between(start, end)
         if passed:
             self._into.skipped(reason, passed)
 
@@ -171,11 +172,12 @@ class CollectorLoop:
         """Returns never; cancelled, it ends within a little more than a second."""
         loop = asyncio.get_running_loop()
         job = self._runner.job
+        grid = Grid.of(f"{job.probe}/{job.name}", self._timing.interval_seconds)
         while True:
             await self._may_collect.wait()
             await self._runner.run(self._record)
-            slot = next_slot(f"{job.probe}/{job.name}", self._timing.interval_seconds, loop.time())
-            await asyncio.sleep(slot - loop.time())
+            now = loop.time()
+            await asyncio.sleep(grid.next(now) - now)
 
     def _record(self, run: Run) -> None:
         self._into.take(run, self._timing.stale_seconds)
