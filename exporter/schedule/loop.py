@@ -5,7 +5,6 @@ Times are the event loop's. What happened goes to the state; nothing here is rea
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,7 +12,7 @@ from exporter.circuit import Circuit, CircuitPolicy, Lease, Verdict
 from exporter.model import CircuitStatus, Outcome, Reason, Run, Skip
 from exporter.schedule.changes import CollectorChanges
 from exporter.schedule.plan import Grid, first
-from exporter.schedule.run import Runner
+from exporter.schedule.run import Runner, wake
 from exporter.state import Record
 
 
@@ -40,7 +39,7 @@ class CheckLoop:
         self._circuit = None if policy is None else Circuit(policy, record.moved)
         self._into = record
         self._checked = checked
-        self._woken = asyncio.Event()
+        self._woken: asyncio.Future[None] | None = None
         self._planned = 0.0
         self._ended = 0.0
         self._pending = False
@@ -82,7 +81,8 @@ class CheckLoop:
             self._plan(self._circuit.next_attempt)
         else:
             self._plan(min(self._planned, at))
-        self._woken.set()
+        if self._woken is not None:
+            wake(self._woken)
 
     @property
     def _closed(self) -> bool:
@@ -92,10 +92,12 @@ class CheckLoop:
         """Until the planned moment, which may move meanwhile."""
         loop = asyncio.get_running_loop()
         while loop.time() < self._planned:
-            self._woken.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(self._planned):
-                    await self._woken.wait()
+            self._woken = loop.create_future()
+            timer = loop.call_at(self._planned, wake, self._woken)
+            try:
+                await self._woken
+            finally:
+                timer.cancel()
 
     def _begin(self, circuit: Circuit, now: float) -> Lease | None:
         resting = not circuit.closed

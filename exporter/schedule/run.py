@@ -82,14 +82,18 @@ class Runner:
         began = loop.time()
         attempts = Attempts(began + self.job.timeout_seconds, phase.begin(loop.time))
         work = self._with_retries if retries else self._attempt
-        task = loop.create_task(_as_coroutine(work(attempts)), name=f"{self.job.probe}/{self.job.name}")
+        over = loop.create_future()
+        task = loop.create_task(_then_wake(work(attempts), over), name=f"{self.job.probe}/{self.job.name}")
+        deadline = loop.call_at(attempts.deadline, wake, over)
         try:
-            await asyncio.wait((task,), timeout=self.job.timeout_seconds)
+            await over
         except asyncio.CancelledError:
             self._drop()
             record(self._ended(Outcome.CANCELLED, began, attempts))
             await self._let_go(task)
             raise
+        finally:
+            deadline.cancel()
         if task.done():
             record(self._finished(task, began, attempts))
             return
@@ -217,5 +221,15 @@ def _may_wait(attempts: Attempts, seconds: float) -> bool:
     return True
 
 
-async def _as_coroutine(work: Awaitable[Reading]) -> Reading:
-    return await work
+async def _then_wake(work: Awaitable[Reading], over: "asyncio.Future[None]") -> Reading:
+    """The work, and whoever waits for its end woken in its last step; asyncio.wait would take another turn of the loop for it."""
+    try:
+        return await work
+    finally:
+        wake(over)
+
+
+def wake(waiting: "asyncio.Future[None]") -> None:
+    """Ends a wait that may have ended already."""
+    if not waiting.done():
+        waiting.set_result(None)
