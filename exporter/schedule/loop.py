@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from exporter.circuit import Circuit, CircuitPolicy, Lease, Verdict
-from exporter.model import CircuitStatus, Outcome, Reason, Run, Skip
+from exporter.circuit import CLOSED, Circuit, CircuitPolicy, Lease, Verdict
+from exporter.model import Outcome, Reason, Run, Skip
 from exporter.schedule.changes import CollectorChanges
 from exporter.schedule.plan import Grid, first
 from exporter.schedule.run import Runner, wake
@@ -57,7 +57,9 @@ class CheckLoop:
                 await self._check(None, began)
             elif (lease := self._begin(self._circuit, began)) is not None:
                 await self._check(lease, began)
-            self._plan(self._next(loop.time()))
+            planned = self._next(loop.time())
+            if planned != self._planned:  # mostly it is as it was when the check was recorded
+                self._plan(planned)
 
     async def _check(self, lease: Lease | None, began: float) -> None:
         asked, self._asked = self._asked, False
@@ -133,7 +135,7 @@ class CheckLoop:
 
     def _plan(self, planned: float) -> None:
         self._planned = planned
-        status = self._circuit.status if self._circuit is not None else CircuitStatus()
+        status = self._circuit.status if self._circuit is not None else CLOSED
         now = asyncio.get_running_loop().time()
         attempt_at = None if status.next_attempt is None else self._runner.tools.wall() + (planned - now)
         self._into.plan(now, planned, status, attempt_at)

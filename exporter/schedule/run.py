@@ -114,7 +114,7 @@ class Runner:
                 raise
             raise known from error
 
-    def _ended(self, outcome: Outcome, began: float, attempts: Attempts) -> Run:
+    def _ended(self, outcome: Outcome, began: float, attempts: Attempts, reading: Reading | None = None) -> Run:
         ended = asyncio.get_running_loop().time()
         return Run(
             collector=self.job.name,
@@ -123,6 +123,7 @@ class Runner:
             ended_at=self.tools.wall(),
             duration_seconds=ended - began,
             retries=attempts.retries,
+            reading=reading,
         )
 
     def _finished(self, task: "asyncio.Task[Reading]", began: float, attempts: Attempts) -> Run:
@@ -148,7 +149,7 @@ class Runner:
         wrong = flaw(reading, self.job.declared)
         if wrong is not None:
             return self._flawed(wrong, began, attempts)
-        run = replace(self._ended(Outcome.SUCCESS, began, attempts), reading=reading)
+        run = self._ended(Outcome.SUCCESS, began, attempts, reading)
         if reading.degraded is not None:
             return replace(run, outcome=Outcome.DEGRADED, reason=reading.degraded, message=self._safe(reading.message or ""))
         limit = self.job.degraded_after_seconds
@@ -163,9 +164,9 @@ class Runner:
         return self._failed(reason, f"{what}: {within}" if what else within, began, attempts, None)
 
     def _failed(self, reason: Reason, message: str, began: float, attempts: Attempts, reading: Reading | None) -> Run:
-        run = self._ended(Outcome.FAILURE, began, attempts)
+        run = self._ended(Outcome.FAILURE, began, attempts, reading)
         phases = tuple(Phase(self._safe(past.what), past.seconds) for past in attempts.phases.past)
-        return replace(run, reason=reason, message=self._safe(message), reading=reading, phases=phases)
+        return replace(run, reason=reason, message=self._safe(message), phases=phases)
 
     def _internal(self, error: BaseException) -> ProbeError:
         """An exception nobody expected: told by its class and place, never by its text, which may hold anything."""
