@@ -11,6 +11,7 @@ from random import Random
 
 from exporter.model import CircuitState, CircuitStatus
 
+CLOSED = CircuitStatus(CircuitState.CLOSED)
 Transition = tuple[CircuitState, CircuitState]
 
 LEGAL: tuple[Transition, ...] = (
@@ -80,7 +81,7 @@ class Circuit:
 
     @property
     def status(self) -> CircuitStatus:
-        return CircuitStatus(self.state, None if self.closed else self.next_attempt)
+        return CLOSED if self.closed else CircuitStatus(self.state, self.next_attempt)
 
     @property
     def closed(self) -> bool:

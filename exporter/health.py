@@ -26,7 +26,7 @@ def confirm(confirmed: Status, checks: Sequence[Status], failure_threshold: int,
     verdict the first non-failure counts at once.
     """
     last = checks[-1]
-    if confirmed is Status.UNKNOWN and last is not Status.UNHEALTHY:
+    if last is confirmed or (confirmed is Status.UNKNOWN and last is not Status.UNHEALTHY):
         return last
     best = _extreme(checks, failure_threshold, min)
     if best is not None and (confirmed is Status.UNKNOWN or _SEVERITY[best] > _SEVERITY[confirmed]):

@@ -8,8 +8,7 @@ A driver marks each wait; when the engine's deadline comes, it reads the innermo
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 from itertools import count
 from typing import NamedTuple
@@ -72,15 +71,25 @@ def begin(clock: Callable[[], float] = float) -> Phases:
     return phases
 
 
-@contextmanager
-def waiting(what: str, reason: Reason = Reason.TIMEOUT) -> Iterator[None]:
+class Waiting:
+    """What is waited for inside a `with` block."""
+
+    __slots__ = ("_mark", "_phases", "_reason", "_what")
+
+    def __init__(self, what: str, reason: Reason) -> None:
+        self._what = what
+        self._reason = reason
+
+    def __enter__(self) -> None:
+        self._phases = _CURRENT.get()
+        if self._phases is not None:
+            self._mark = self._phases.enter(self._what, self._reason)
+
+    def __exit__(self, *_: object) -> None:
+        if self._phases is not None:
+            self._phases.leave(self._mark)
+
+
+def waiting(what: str, reason: Reason = Reason.TIMEOUT) -> Waiting:
     """Marks what is waited for inside the block: a safe text such as `connect 10.0.0.7:5432`."""
-    phases = _CURRENT.get()
-    if phases is None:
-        yield
-        return
-    mark = phases.enter(what, reason)
-    try:
-        yield
-    finally:
-        phases.leave(mark)
+    return Waiting(what, reason)

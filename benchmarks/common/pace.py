@@ -14,13 +14,13 @@ from multiprocessing import get_context
 from random import Random
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
+from zlib import crc32
 
 from benchmarks.common.processes import median, percentile
 from exporter.drivers.dns import Resolver
 from exporter.model import Reading, Status
 from exporter.probes.base import Probe, Runtime
 from exporter.schedule import Schedule, Tools
-from exporter.schedule.plan import next_slot
 from exporter.secret import Redactor
 from exporter.state import State, Watched
 
@@ -30,6 +30,8 @@ AnyProbe = Probe[Any]
 Work = Callable[[], Awaitable[object]]
 
 RUNTIME = Runtime("bench", Resolver())
+EARLY_SECONDS = 0.01
+"""A check may come so much before its moment, where moments are rounded; it is not late then, and not an interval late."""
 SETTLE_SECONDS = 2.0
 READY_SECONDS = 90.0
 PROCESS_SECONDS = 300.0
@@ -73,8 +75,12 @@ class Lateness:
     def note(self, name: str) -> None:
         """A check of that name begins now."""
         if self.counting:
-            now = self._time()
-            self.seconds.append(max(0.0, now - next_slot(name, self.interval_seconds, now - self.interval_seconds)))
+            late = (self._time() - self.phase(name)) % self.interval_seconds
+            self.seconds.append(0.0 if late > self.interval_seconds - EARLY_SECONDS else late)
+
+    def phase(self, name: str) -> float:
+        """Where its moments lie in each interval: spread as our schedule spreads them, before anything is rounded."""
+        return crc32(name.encode()) / 2**32 * self.interval_seconds
 
     async def over(self, seconds: float) -> Paced:
         """Counts for so long, and on a machine that has no time for us until there is something to count."""
@@ -172,8 +178,9 @@ async def bare_paced(works: Mapping[str, Work], lateness: Lateness, seconds: flo
 
 async def _bare(name: str, work: Work, lateness: Lateness) -> None:
     loop = asyncio.get_running_loop()
+    phase, interval = lateness.phase(name), lateness.interval_seconds
     while not lateness.ended:
-        await asyncio.sleep(next_slot(name, lateness.interval_seconds, loop.time()) - loop.time())
+        await asyncio.sleep(interval - (loop.time() - phase) % interval)
         lateness.note(name)
         await work()
 

@@ -5,15 +5,14 @@ Times are the event loop's. What happened goes to the state; nothing here is rea
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from exporter.circuit import Circuit, CircuitPolicy, Lease, Verdict
-from exporter.model import CircuitStatus, Outcome, Reason, Run, Skip
+from exporter.circuit import CLOSED, Circuit, CircuitPolicy, Lease, Verdict
+from exporter.model import Outcome, Reason, Run, Skip
 from exporter.schedule.changes import CollectorChanges
-from exporter.schedule.plan import first, next_slot, slots_between
-from exporter.schedule.run import Runner
+from exporter.schedule.plan import Grid, first
+from exporter.schedule.run import Runner, wake
 from exporter.state import Record
 
 
@@ -36,10 +35,11 @@ class CheckLoop:
         self.collecting = asyncio.Event()
         self._runner = runner
         self._timing = timing
+        self._grid = Grid.of(self.name, timing.interval_seconds)
         self._circuit = None if policy is None else Circuit(policy, record.moved)
         self._into = record
         self._checked = checked
-        self._woken = asyncio.Event()
+        self._woken: asyncio.Future[None] | None = None
         self._planned = 0.0
         self._ended = 0.0
         self._pending = False
@@ -57,7 +57,9 @@ class CheckLoop:
                 await self._check(None, began)
             elif (lease := self._begin(self._circuit, began)) is not None:
                 await self._check(lease, began)
-            self._plan(self._next(loop.time()))
+            planned = self._next(loop.time())
+            if planned != self._planned:  # mostly it is as it was when the check was recorded
+                self._plan(planned)
 
     async def _check(self, lease: Lease | None, began: float) -> None:
         asked, self._asked = self._asked, False
@@ -81,7 +83,8 @@ class CheckLoop:
             self._plan(self._circuit.next_attempt)
         else:
             self._plan(min(self._planned, at))
-        self._woken.set()
+        if self._woken is not None:
+            wake(self._woken)
 
     @property
     def _closed(self) -> bool:
@@ -91,10 +94,12 @@ class CheckLoop:
         """Until the planned moment, which may move meanwhile."""
         loop = asyncio.get_running_loop()
         while loop.time() < self._planned:
-            self._woken.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(self._planned):
-                    await self._woken.wait()
+            self._woken = loop.create_future()
+            timer = loop.call_at(self._planned, wake, self._woken)
+            try:
+                await self._woken
+            finally:
+                timer.cancel()
 
     def _begin(self, circuit: Circuit, now: float) -> Lease | None:
         resting = not circuit.closed
@@ -126,17 +131,17 @@ class CheckLoop:
             return self._circuit.next_attempt
         if self._pending or self._asked:
             return self._ended + self._timing.confirm_seconds
-        return next_slot(self.name, self._timing.interval_seconds, now)
+        return self._grid.next(now)
 
     def _plan(self, planned: float) -> None:
         self._planned = planned
-        status = self._circuit.status if self._circuit is not None else CircuitStatus()
+        status = self._circuit.status if self._circuit is not None else CLOSED
         now = asyncio.get_running_loop().time()
         attempt_at = None if status.next_attempt is None else self._runner.tools.wall() + (planned - now)
         self._into.plan(now, planned, status, attempt_at)
 
     def _skip(self, reason: Skip, start: float, end: float) -> None:
-        passed = slots_between(self.name, self._timing.interval_seconds, start, end)
+        passed = self._grid.between(start, end)
         if passed:
             self._into.skipped(reason, passed)
 
@@ -171,11 +176,12 @@ class CollectorLoop:
         """Returns never; cancelled, it ends within a little more than a second."""
         loop = asyncio.get_running_loop()
         job = self._runner.job
+        grid = Grid.of(f"{job.probe}/{job.name}", self._timing.interval_seconds)
         while True:
             await self._may_collect.wait()
             await self._runner.run(self._record)
-            slot = next_slot(f"{job.probe}/{job.name}", self._timing.interval_seconds, loop.time())
-            await asyncio.sleep(slot - loop.time())
+            now = loop.time()
+            await asyncio.sleep(grid.next(now) - now)
 
     def _record(self, run: Run) -> None:
         self._into.take(run, self._timing.stale_seconds)

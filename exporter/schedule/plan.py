@@ -1,9 +1,12 @@
 """The grid on which runs are planned. Pure: moments are monotonic seconds, passed in."""
 
+from dataclasses import dataclass
 from math import floor
+from typing import Self
 from zlib import crc32
 
 FIRST_SPREAD_SECONDS = 0.5
+TICK_SECONDS = 0.005
 
 
 def fraction(name: str) -> float:
@@ -16,16 +19,26 @@ def first(name: str, now: float) -> float:
     return now + fraction(name) * FIRST_SPREAD_SECONDS
 
 
-def next_slot(name: str, interval_seconds: float, after: float) -> float:
-    """The first moment of the name's grid after `after`."""
-    return (_index(name, interval_seconds, after) + 1 + fraction(name)) * interval_seconds
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The moments at which something is due: so many seconds after every multiple of its interval."""
 
+    interval_seconds: float
+    phase_seconds: float
 
-def slots_between(name: str, interval_seconds: float, start: float, end: float) -> int:
-    """How many moments of the grid lie after `start` and not after `end`."""
-    return max(0, _index(name, interval_seconds, end) - _index(name, interval_seconds, start))
+    @classmethod
+    def of(cls, name: str, interval_seconds: float) -> Self:
+        """The grid of a name. Phases are whole ticks: what is due in the same one shares a wake-up of the event loop."""
+        return cls(interval_seconds, fraction(name) * interval_seconds // TICK_SECONDS * TICK_SECONDS)
 
+    def next(self, after: float) -> float:
+        """The first moment after `after`."""
+        return (self._index(after) + 1) * self.interval_seconds + self.phase_seconds
 
-def _index(name: str, interval_seconds: float, moment: float) -> int:
-    """Number of the last slot not after `moment`; one that is a millionth of the interval ahead counts as reached."""
-    return floor(moment / interval_seconds - fraction(name) + 1e-6)
+    def between(self, start: float, end: float) -> int:
+        """How many moments lie after `start` and not after `end`."""
+        return max(0, self._index(end) - self._index(start))
+
+    def _index(self, moment: float) -> int:
+        """Number of the last moment not after that one; one that is a millionth of the interval ahead counts as reached."""
+        return floor((moment - self.phase_seconds) / self.interval_seconds + 1e-6)

@@ -82,14 +82,18 @@ class Runner:
         began = loop.time()
         attempts = Attempts(began + self.job.timeout_seconds, phase.begin(loop.time))
         work = self._with_retries if retries else self._attempt
-        task = loop.create_task(_as_coroutine(work(attempts)), name=f"{self.job.probe}/{self.job.name}")
+        over = loop.create_future()
+        task = loop.create_task(_then_wake(work(attempts), over), name=f"{self.job.probe}/{self.job.name}")
+        deadline = loop.call_at(attempts.deadline, wake, over)
         try:
-            await asyncio.wait((task,), timeout=self.job.timeout_seconds)
+            await over
         except asyncio.CancelledError:
             self._drop()
             record(self._ended(Outcome.CANCELLED, began, attempts))
             await self._let_go(task)
             raise
+        finally:
+            deadline.cancel()
         if task.done():
             record(self._finished(task, began, attempts))
             return
@@ -110,7 +114,7 @@ class Runner:
                 raise
             raise known from error
 
-    def _ended(self, outcome: Outcome, began: float, attempts: Attempts) -> Run:
+    def _ended(self, outcome: Outcome, began: float, attempts: Attempts, reading: Reading | None = None) -> Run:
         ended = asyncio.get_running_loop().time()
         return Run(
             collector=self.job.name,
@@ -119,6 +123,7 @@ class Runner:
             ended_at=self.tools.wall(),
             duration_seconds=ended - began,
             retries=attempts.retries,
+            reading=reading,
         )
 
     def _finished(self, task: "asyncio.Task[Reading]", began: float, attempts: Attempts) -> Run:
@@ -144,7 +149,7 @@ class Runner:
         wrong = flaw(reading, self.job.declared)
         if wrong is not None:
             return self._flawed(wrong, began, attempts)
-        run = replace(self._ended(Outcome.SUCCESS, began, attempts), reading=reading)
+        run = self._ended(Outcome.SUCCESS, began, attempts, reading)
         if reading.degraded is not None:
             return replace(run, outcome=Outcome.DEGRADED, reason=reading.degraded, message=self._safe(reading.message or ""))
         limit = self.job.degraded_after_seconds
@@ -159,9 +164,9 @@ class Runner:
         return self._failed(reason, f"{what}: {within}" if what else within, began, attempts, None)
 
     def _failed(self, reason: Reason, message: str, began: float, attempts: Attempts, reading: Reading | None) -> Run:
-        run = self._ended(Outcome.FAILURE, began, attempts)
+        run = self._ended(Outcome.FAILURE, began, attempts, reading)
         phases = tuple(Phase(self._safe(past.what), past.seconds) for past in attempts.phases.past)
-        return replace(run, reason=reason, message=self._safe(message), reading=reading, phases=phases)
+        return replace(run, reason=reason, message=self._safe(message), phases=phases)
 
     def _internal(self, error: BaseException) -> ProbeError:
         """An exception nobody expected: told by its class and place, never by its text, which may hold anything."""
@@ -217,5 +222,15 @@ def _may_wait(attempts: Attempts, seconds: float) -> bool:
     return True
 
 
-async def _as_coroutine(work: Awaitable[Reading]) -> Reading:
-    return await work
+async def _then_wake(work: Awaitable[Reading], over: "asyncio.Future[None]") -> Reading:
+    """The work, and whoever waits for its end woken in its last step; asyncio.wait would take another turn of the loop for it."""
+    try:
+        return await work
+    finally:
+        wake(over)
+
+
+def wake(waiting: "asyncio.Future[None]") -> None:
+    """Ends a wait that may have ended already."""
+    if not waiting.done():
+        waiting.set_result(None)

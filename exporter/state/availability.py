@@ -56,8 +56,9 @@ class Observed:
 
     def stand(self, now: float, until: float, *, good: bool) -> None:
         """From `now` on the status is known, and good or not, until `until`; it is not known where that has passed."""
-        self._pass(now)
-        self._until, self._is_good = until, good
+        if (until, good) != (self._until, self._is_good):  # else time goes on as it did
+            self._pass(now)
+            self._until, self._is_good = until, good
 
     def availability(self, now: float) -> dict[str, Availability]:
         """By window, up to `now`."""

@@ -23,18 +23,21 @@ class Series:
         self._capabilities: dict[str, dict[str, bool]] = {}
         self._up: Block | None = None
         self._counted: int | None = None
-        self._size = 0
+        self._sizes: dict[str, int] = {}  # series by collector: a run counts its own rows alone
+        self._stale_from = float("inf")
 
     def take(self, collector: str, reading: Reading, now: float, until: float, *, complete: bool) -> None:
         """Puts a reading in place: of all of the collector's families, or, incomplete, of those it did read."""
-        self._forget(collector, {family.metric.name for family in reading.families}, now, complete=complete)
-        self._put(collector, reading.families, until)
-        if complete or reading.capabilities:
+        if reading.families or self._blocks.get(collector) or now >= self._stale_from:
+            self._forget(collector, {family.metric.name for family in reading.families}, now, complete=complete)
+            self._put(collector, reading.families, until)
+        if reading.capabilities or (complete and collector in self._capabilities):
             self._capabilities[collector] = {capability.feature: capability.available for capability in reading.capabilities}
 
     def take_up(self, metric: Metric, value: int) -> None:
-        """The up series after a check."""
-        self._up = Block(CHECK, self._number(), Family(metric, (((), value),)), 0.0)
+        """The up series after a check; while its value stays, it stays the same reading."""
+        if self._up is None or self._up.family.rows[0][1] != value:
+            self._up = Block(CHECK, self._number(), Family(metric, (((), value),)), 0.0)
 
     def take_counters(self, version: int, families: Sequence[Family]) -> None:
         """What listening has counted so far; nothing happens when `version` has been seen."""
@@ -56,15 +59,21 @@ class Series:
         return min(self._size, self._max_series)
 
     @property
+    def _size(self) -> int:
+        return sum(self._sizes.values())
+
+    @property
     def capabilities(self) -> tuple[tuple[str, bool], ...]:
         return tuple(sorted({feature: good for group in self._capabilities.values() for feature, good in group.items()}.items()))
 
     def _put(self, collector: str, families: Sequence[Family], until: float) -> None:
         run = self._number()
-        self._blocks.setdefault(collector, {}).update({one.metric.name: Block(collector, run, one, until) for one in families})
-        held = [block for blocks in self._blocks.values() for block in blocks.values()]
-        self._size = sum(_size(block.family) for block in held)
+        blocks = self._blocks.setdefault(collector, {})
+        blocks.update({one.metric.name: Block(collector, run, one, until) for one in families})
+        self._sizes[collector] = sum(_size(block.family) for block in blocks.values())
+        self._stale_from = min(self._stale_from, until)
         if self._size > self._max_series:
+            held = [block for blocks in self._blocks.values() for block in blocks.values()]
             shown = sum(_size(block.family) for block in self._capped(held) if block.collector == collector)
             self.dropped += sum(map(_size, families)) - shown
 
@@ -72,8 +81,13 @@ class Series:
         """What a reading of the collector replaces goes, and whatever is stale, for nobody sees it."""
         for owner, blocks in self._blocks.items():
             replaced = blocks.keys() if owner == collector and complete else names if owner == collector else ()
-            for name in [name for name, block in blocks.items() if name in replaced or block.until <= now]:
+            gone = [name for name, block in blocks.items() if name in replaced or block.until <= now]
+            for name in gone:
                 del blocks[name]
+            if gone:
+                self._sizes[owner] = sum(_size(block.family) for block in blocks.values())
+        untils = (block.until for blocks in self._blocks.values() for block in blocks.values())
+        self._stale_from = min(untils, default=float("inf"))
 
     def _capped(self, blocks: Iterable[Block]) -> Iterator[Block]:
         """The blocks without the whole label sets, last in sort order by metric and labels, that are too many."""

@@ -231,6 +231,17 @@ async def test_a_replica_cut_off_from_its_master_is_not_ready_and_its_promotion_
         assert (await probe.check()).detail["role"] == "master"
 
 
+async def test_hello_goes_along_now_and_then(place: Place) -> None:
+    """Its answer costs us twice what PING does: at one check a second it would be most of our work."""
+    with Client.from_url(place.redis.url) as client:
+        before = int(client.info("commandstats").get("cmdstat_hello", {}).get("calls", 0))
+        async with probing(place.redis.url) as probe:
+            roles = {str((await probe.check()).detail["role"]) for _ in range(5)}
+        after = int(client.info("commandstats")["cmdstat_hello"]["calls"])
+    assert roles == {"master"}
+    assert after - before == 2  # the log-in, and the first check
+
+
 async def _link_up(probe: RedisProbe) -> bool:
     return 1 in (await series(probe)).get("redis_master_link_up", {}).values()
 

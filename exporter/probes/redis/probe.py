@@ -3,6 +3,7 @@
 Knows no field of INFO and no exception of the driver.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
@@ -18,6 +19,9 @@ from exporter.probes.redis.info import SECTIONS, Info
 from exporter.probes.redis.settings import DEFAULT_PORT, Group, RedisSettings
 
 FEATURE = "info"
+GREETING_SECONDS = 5.0
+"""For so long a server is what it said it is: HELLO is one short command, but its answer costs us twice what PING does."""
+_NOT_GREETED = (None, 0.0)
 
 
 class RedisProbe(PooledProbe[RedisSettings, Session]):
@@ -27,13 +31,14 @@ class RedisProbe(PooledProbe[RedisSettings, Session]):
         super().__init__(name, settings, runtime)
         self._login = _login(settings)
         self._told: Greeting | None = None  # what INFO said last, for servers that do not greet
+        self._greeted: tuple[Greeting | None, float] = _NOT_GREETED  # and when it is asked for again, in the loop's seconds
         runs: dict[Group, Callable[[], Awaitable[Reading]]] = {"info": self._read_info}
         self._collectors = tuple(self._collector(name, runs[name]) for name in settings.collect)
 
     async def check(self) -> Reading:
         """PING, in one round trip once connected. Detail: version, role, mode, protocol, tls, pool."""
         async with self._checking.lease(CHECK) as session:
-            greeting = await _ping(session) or self._told
+            greeting = await self._ping(session) or self._told
         facts = {"version": greeting.version, "role": greeting.role, "mode": greeting.mode} if greeting is not None else {}
         return Reading(
             detail={
@@ -43,6 +48,23 @@ class RedisProbe(PooledProbe[RedisSettings, Session]):
                 "pool": self.pool_in_words,
             }
         )
+
+    async def _ping(self, session: Session) -> Greeting | None:
+        """PING, and beside it now and then HELLO, by which a promotion is seen: no right is needed for it, but RESP3 (Redis 6)."""
+        where = f"PING on {session.place}"
+        now = asyncio.get_running_loop().time()
+        (greeting, until), self._greeted = self._greeted, _NOT_GREETED  # asked for at once after whatever goes wrong here
+        greets = session.greeting is not None and now >= until
+        pong, *hello = await session.pipeline(*([("PING",), ("HELLO",)] if greets else [("PING",)]))
+        if isinstance(pong, ProbeError):
+            raise pong
+        if pong != b"PONG":
+            raise ProbeError(Reason.PROTOCOL, f"{where}: it answers something else")
+        if greets:
+            replies = (greeting_of(reply, where) for reply in hello if not isinstance(reply, ProbeError))
+            greeting, until = next(replies, session.greeting), now + GREETING_SECONDS
+        self._greeted = greeting, until
+        return greeting
 
     def collectors(self) -> tuple[Collector, ...]:
         return self._collectors
@@ -76,18 +98,6 @@ class RedisProbe(PooledProbe[RedisSettings, Session]):
         cure = f"ACL SETUSER {self._login.username or 'default'} +info"
         lacking = Reading(capabilities=(Capability(FEATURE, available=False, cure=cure),))
         raise ProbeError(answer.reason, answer.message, reading=lacking) from answer
-
-
-async def _ping(session: Session) -> Greeting | None:
-    """PING, and beside it HELLO, by which a promotion is seen: no right is needed for it, but RESP3 (Redis 6)."""
-    where = f"PING on {session.place}"
-    asked = [("PING",)] if session.greeting is None else [("PING",), ("HELLO",)]
-    pong, *hello = await session.pipeline(*asked)
-    if isinstance(pong, ProbeError):
-        raise pong
-    if pong != b"PONG":
-        raise ProbeError(Reason.PROTOCOL, f"{where}: it answers something else")
-    return next((greeting_of(reply, where) for reply in hello if not isinstance(reply, ProbeError)), session.greeting)
 
 
 def _login(settings: RedisSettings) -> Login:
