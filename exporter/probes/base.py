@@ -276,7 +276,10 @@ class Probe(ABC, Generic[S]):
         return ()
 
     async def listen(self, wake: Wake) -> None:
-        """Runs for ever beside the check, restarted 1 s after it ends; `wake()` asks for a check now. Listening is optional."""
+        """Runs for ever beside the check; `wake()` asks for a check now. Listening is optional.
+
+        Restarted 1 s after it ends; refused (auth, forbidden), up to 30 s after, or as soon as a check succeeds.
+        """
 
     def counters(self) -> tuple[int, tuple[Family, ...]]:
         """What listening counted, with a version that rises on each change; read at snapshot; never stale."""

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 from exporter.model import Run, Status
@@ -42,7 +43,8 @@ class Scheduled:
         self.loop = CheckLoop(runner, timing, circuit_policy(settings), record, self._ended)
         loops = [self.loop.run(), *(self._collecting(collector, tools) for collector in collectors)]
         if type(probe).listen is not Probe.listen:
-            loops.append(keep_listening(probe.name, lambda: probe.listen(self.loop.ask), probe.translate, tools.redactor))
+            listen = partial(probe.listen, self.loop.ask)
+            loops.append(keep_listening(probe.name, listen, probe.translate, tools.redactor, self.loop.collecting))
         self.tasks = [asyncio.create_task(loop, name=f"{probe.name} {number}") for number, loop in enumerate(loops)]
         for task in self.tasks:
             task.add_done_callback(tell_death)

@@ -52,6 +52,55 @@ def test_a_listener_is_restarted_a_second_after_it_ends(caplog: pytest.LogCaptur
     ]
 
 
+REFUSED = ProbeError(Reason.AUTH, "password refused", retryable=False)
+
+
+async def refuse() -> Reading:
+    raise REFUSED
+
+
+def test_a_listener_that_is_refused_tries_less_and_less_often() -> None:
+    """A wrong password tried every second is a locked account, and a line in the server's log each time."""
+    probe = Listening(*[REFUSED] * 8)
+    probe.act = refuse
+
+    async def main() -> None:
+        async with Stage(probe):
+            await asyncio.sleep(130)
+
+    travel(main())
+    assert [round(later - earlier) for earlier, later in pairwise(probe.started)] == [1, 2, 4, 8, 16, 30, 30, 30]
+
+
+def test_a_listener_that_was_refused_listens_as_soon_as_a_check_is_let_in() -> None:
+    """Once the password is right nobody waits for the rest of half a minute."""
+    probe = Listening(*[REFUSED] * 6)
+    probe.act = refuse
+
+    async def main() -> float:
+        async with Stage(probe) as stage:
+            await stage.until(lambda: len(probe.started) == 6)
+            probe.act = good
+            await stage.until(lambda: stage.status().status is Status.HEALTHY)
+            healed = stage.loop.time()
+            await stage.until(lambda: len(probe.started) == 7)
+            return stage.loop.time() - healed
+
+    assert travel(main()) < 0.1
+
+
+def test_a_listener_that_may_not_what_a_check_may_is_not_tried_again_by_each_check() -> None:
+    """A login with the right to ping and none to listen: good checks must not make it try again and again."""
+    probe = Listening(*[ProbeError(Reason.FORBIDDEN, "no right to listen", retryable=False)] * 9)
+
+    async def main() -> None:
+        async with Stage(probe):
+            await asyncio.sleep(100)
+
+    travel(main())
+    assert len(probe.started) <= 8
+
+
 def test_a_listener_may_ask_for_a_check_now_but_not_too_often() -> None:
     """A worker that went offline is looked at before its next slot; a storm of events is one check per confirm_interval."""
 
