@@ -1,4 +1,4 @@
-"""Keeps a probe's listener alive beside its check: restarted a second after it ends, however it ended; later where it is refused."""
+"""Keeps a probe's listener alive beside its check: restarted a second after its end, whatever ended it, or later if refused."""
 
 import asyncio
 import logging
